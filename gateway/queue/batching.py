@@ -1,0 +1,80 @@
+"""Gathers what one turn of the event loop asks of a script into one call, and bounds what may wait for an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Generic, TypeVar
+
+from gateway.errors import Unreachable
+from gateway.tasks import Owner
+
+BATCH_MAX: Final = 250  # elements a script: about 2 ms of Redis, half of what promise 15 allows
+PENDING_MAX: Final = 20_000  # more than two seconds of the fastest joins: refuse rather than queue
+IN_FLIGHT_MAX: Final = 2  # one in Redis, one on the wire
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Batcher(Generic[T, R]):
+    """`submit(item)` answers with that item's result. `send` gets <= BATCH_MAX items and returns as many results.
+
+    The call itself belongs to `owner`, not to the request that caused it: a client that goes away cancels its own wait,
+    never a script that others share (cancelled EVALSHA run all the same, `facts.md`).
+    """
+
+    def __init__(self, send: Callable[[Sequence[T]], Awaitable[Sequence[R]]], owner: Owner, name: str) -> None:
+        self._send = send
+        self._owner = owner
+        self._name = name
+        self._pending: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._in_flight = 0
+        self._is_due = False
+
+    async def submit(self, item: T) -> R:
+        """Raises Unreachable when Redis fails or too much waits for it."""
+        if len(self._pending) >= PENDING_MAX:
+            raise Unreachable(f"{self._name}: {PENDING_MAX} already wait for Redis")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+        self._pending.append((item, future))
+        if not self._is_due and self._in_flight < IN_FLIGHT_MAX:
+            self._is_due = True
+            loop.call_soon(self._flush)
+        return await future
+
+    def _flush(self) -> None:
+        self._is_due = False
+        while self._pending and self._in_flight < IN_FLIGHT_MAX:
+            batch = []
+            while self._pending and len(batch) < BATCH_MAX:
+                item, future = self._pending.popleft()
+                if not future.done():  # its request has gone: nothing to ask
+                    batch.append((item, future))
+            if batch:
+                self._in_flight += 1
+                self._owner.start(self._call(batch), f"batch {self._name}")
+
+    async def _call(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+        try:
+            results = await self._send([item for item, _ in batch])
+        except Unreachable as fault:
+            self._fail(batch, fault)
+        except BaseException:
+            self._fail(batch, Unreachable(f"{self._name}: the call was given up"))
+            raise
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+        finally:
+            self._in_flight -= 1
+            self._flush()
+
+    @staticmethod
+    def _fail(batch: list[tuple[T, asyncio.Future[R]]], fault: Unreachable) -> None:
+        for _, future in batch:
+            if not future.done():
+                future.set_exception(type(fault)(*fault.args))

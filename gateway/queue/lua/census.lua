@@ -1,0 +1,46 @@
+-- Counts the room and publishes it: what every gateway reads, so that all say the same. At most every 250 ms; ranks every second above 10,000.
+-- ARGV  1 time
+-- Returns: 'ok' or 'early', us until the next one is due.  Cost: 60 us; with ranks 3-4 ms at 1 M waiting.
+local p, s = read_root()
+if not p then return {'unknown'} end
+if p.clock < p.census_due then return {'early', p.census_due - p.clock} end
+begin_writes()
+p.census_due, p.board = p.clock + 250000, p.board + 1
+local waiting = call('ZCOUNT', QUEUE, '(' .. whole(p.passed), '+inf')
+local below = call('ZCARD', QUEUE) - waiting
+local held = call('ZCOUNT', HELD, '(' .. whole(p.clock - 2 * SECOND), '+inf')
+local called = call('ZCARD', CALLED) + call('ZCARD', DOOR)
+local permits, reason = openings(p, s)
+-- Entries and places walked, faded over 60 s: their ratio kappa says how many of those ahead really enter.
+local span = math.max(0, p.clock - p.flow_at)
+local fade = math.exp(-span / (60 * SECOND))
+p.flow_entries = p.flow_entries * fade + 1000 * (p.entries - p.seen_entries)
+p.flow_walked = p.flow_walked * fade + 1000 * (p.walked - p.seen_walked)
+local brief = math.exp(-span / (10 * SECOND))
+p.brief_all = p.brief_all * brief + 1000 * (p.entries + p.instants - p.seen_all)
+p.brief_us, p.seen_all = p.brief_us * brief + span, p.entries + p.instants
+p.flow_at, p.seen_entries, p.seen_walked = p.clock, p.entries, p.walked
+local row = {'reason', reason, 'permits', whole(permits), 'kappa', whole((p.flow_entries + 10000) / (p.flow_walked + 10000) * 1000),
+  'throughput', whole(p.brief_all * SECOND / math.max(SECOND, p.brief_us)), 'waiting', waiting, 'below', below,
+  'called', called, 'held', held, 'young', young_calls(p), 'active', active_count(p), 'left_us', whole(math.max(0, p.recovering - p.clock)),
+  'show_up', whole((p.shows + 2800) / (p.matured + 4000) * 1000), 'version', whole(p.board), 'settings', whole(s.version),
+  'rate', whole(math.min(p.rate, s.rate)), 'stock', whole(s.stock), 'now', whole(p.now)}
+for _, name in ipairs({'epoch', 'next', 'passed', 'clock', 'present', 'entries', 'instants', 'calls', 'no_shows', 'lapsed', 'left', 'expired',
+    'joins', 'admission_epoch', 'release_seq', 'heals'}) do row[#row + 1] = name; row[#row + 1] = whole(p[name]) end
+if p.clock >= p.ranks_due then
+  p.ranks_due = p.clock + (waiting > 10000 and SECOND or 250000)
+  local ranks, rank = {whole(p.board), whole(p.next), whole(p.passed)}, 100
+  local first = call('ZRANGE', QUEUE, below, below + 99, 'WITHSCORES')
+  for i = 2, #first, 2 do ranks[#ranks + 1] = first[i] end
+  while true do -- every 1 % further, and the last place
+    rank = math.min(waiting, math.ceil(rank * 1.01))
+    if rank <= 100 then break end
+    ranks[#ranks + 1] = call('ZRANGE', QUEUE, below + rank - 1, below + rank - 1, 'WITHSCORES')[2]
+    if rank == waiting then break end
+  end
+  call('SET', RANKS, waiting .. ' ' .. table.concat(ranks, ' '))
+  row[#row + 1] = 'ranks'; row[#row + 1] = whole(p.board)
+end
+call('HSET', BOARD, unpack(row))
+save(p, 'census_due', 'board', 'ranks_due', 'flow_entries', 'flow_walked', 'flow_at', 'brief_all', 'brief_us', 'seen_all', 'seen_entries', 'seen_walked')
+return {'ok', 250000}

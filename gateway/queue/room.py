@@ -1,0 +1,316 @@
+"""One room as this process sees it: the last board, what travels in batches, and what it remembers for `heal`.
+
+Everything a request asks of the queue goes through here. What can be answered from the board is; the rest is gathered by
+event-loop turn (joins, look-ups), by pass (claims) or by second (marks, touches). The loops are in `drain.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
+
+from gateway.errors import Unknown, Unreachable
+from gateway.model import Admission, Code, Contact, Memory, Room, RoomSettings, SettingsRecord, Standing, Ticket, Touch
+from gateway.queue.batching import Batcher
+from gateway.queue.claims import Claims
+from gateway.queue.store import Reading, RoomStore
+from gateway.rules import pacing
+from gateway.rules.board import STALE_AFTER_S, Board, Census, Ranks
+from gateway.tasks import Owner
+
+MARKS_MAX: Final = 500  # numbers a call
+TOUCHES_MAX: Final = 250
+REVOKED_MAX: Final = 200_000
+SPENT_MAX: Final = 200_000  # numbers this process saw spent, newest kept: what `heal` carries back
+CHANGE_TRIES: Final = 5
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class RedisClock:
+    """Redis time as of the last board plus monotonic time; before the first board, the process's own wall clock."""
+
+    monotonic: Callable[[], float]
+    wall_offset_s: float
+    redis_offset_s: float | None = None
+
+    def now_s(self) -> float:
+        offset = self.wall_offset_s if self.redis_offset_s is None else self.redis_offset_s
+        return self.monotonic() + offset
+
+    def learn(self, redis_now_us: int) -> None:
+        self.redis_offset_s = redis_now_us / 1e6 - self.monotonic()
+
+
+class RoomQueue:
+    """The queue of one room. Calls raise `Unreachable` when Redis cannot be asked; the board's answers never do."""
+
+    def __init__(self, store: RoomStore, clock: RedisClock, owner: Owner) -> None:
+        self.store = store
+        self.room: Room = store.room
+        self.clock = clock
+        self.claims = Claims(store, clock.monotonic)
+        self.board: Board | None = None
+        self.is_reachable = False
+        self.needs_heal = True
+        self.base = pacing.as_document(self.room.settings) | {"limits": pacing.limits(self.room, self.room.settings)}
+        self.record = SettingsRecord(0, self.base, {})
+        self._is_published = False
+        self.memory = Memory()
+        self._check_ins = Batcher(store.check_in, owner, f"check-in {self.room.id}")
+        self._entries = Batcher(store.enter, owner, f"enter {self.room.id}")
+        self._leaves = Batcher(store.leave, owner, f"leave {self.room.id}")
+        self._marks: set[int] = set()
+        self._touches: dict[bytes, tuple[Touch, Callable[[int], None]]] = {}
+        self._revoked: dict[bytes, float] = {}  # id -> until when issued admissions are refused, Redis seconds
+        self._released_us = 0
+        self._spent: dict[int, None] = {}
+        self._heals_seen: int | None = None
+        self._remaining: int | None = None
+        self._releases: set[bytes] = set()
+        self.healed_at_s: float | None = None  # Redis seconds of the last loss that was made whole
+
+    # --- what needs no Redis --------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> RoomSettings:
+        return self.board.settings if self.board else pacing.in_force(self.record.base, self.record.overrides)
+
+    def is_stale(self) -> bool:
+        """No board, or none read for two seconds: what it says is the last known."""
+        return self.board is None or self.clock.monotonic() - self.board.read_at_s > STALE_AFTER_S
+
+    def board_age_s(self) -> float:
+        return float("inf") if self.board is None else self.clock.monotonic() - self.board.read_at_s
+
+    def recall(self, memory: Memory, record: SettingsRecord | None) -> None:
+        """Start from what a state file kept."""
+        self.memory = memory
+        if record is not None:
+            self.record = record
+
+    def is_admission_void(self, admission: Admission) -> bool:
+        """Released since it was issued, or of an epoch whose admissions were voided."""
+        if admission.epoch < self.memory.admission_epoch:
+            return True
+        released_s = self._revoked.get(admission.id)
+        return released_s is not None and admission.issued_at_s <= released_s
+
+    def mark(self, number: int) -> None:
+        self._marks.add(number)
+
+    def touch(self, admission: Admission, on_answer: Callable[[int], None]) -> None:
+        """Extend the lease with the next batch; `on_answer` gets microseconds of lease, 0 where it was ended."""
+        self._touches[admission.id] = (Touch(admission.id, admission.epoch, admission.issued_at_s), on_answer)
+
+    def remember(self, ticket: Ticket) -> None:
+        """A verified ticket proves that its number and its epoch exist."""
+        memory = self.memory
+        if ticket.epoch > memory.epoch:
+            self.memory = replace(memory, epoch=ticket.epoch, highest_number=ticket.number, passed=0)
+        elif ticket.epoch == memory.epoch and ticket.number > memory.highest_number:
+            self.memory = replace(memory, highest_number=ticket.number)
+
+    def note_remaining(self, remaining: int) -> None:
+        """The upstream has so many left: the smallest of a second becomes the room's stock."""
+        self._remaining = remaining if self._remaining is None else min(self._remaining, remaining)
+
+    def release_soon(self, one: bytes) -> None:
+        """End an admission with the next batch; this gateway refuses it from now on."""
+        self._revoke(one, self.clock.now_s())
+        self._releases.add(one)
+
+    # --- what asks Redis ------------------------------------------------------------------------------------------
+
+    async def check_in(self, contact: Contact) -> Standing:
+        return self._judge(await self._asking(self._check_ins.submit(contact)))
+
+    async def enter(self, contact: Contact) -> Standing:
+        standing = self._judge(await self._asking(self._entries.submit(contact)))
+        if standing.code is Code.ADMITTED and contact.number:
+            self._note_spent(contact.number)
+        return standing
+
+    async def claim(self, ticket: Ticket) -> Standing:
+        standing = await self._asking(self.claims.claim(ticket))
+        if standing.code is Code.LOST:  # this Redis has lost the place: seat it again, then claim
+            await self.check_in(Contact(ticket.id, ticket.number, ticket.epoch))
+            standing = await self._asking(self.claims.claim(ticket))
+        if standing.code is Code.ADMITTED:
+            self._note_spent(ticket.number)
+        return self._judge(standing)
+
+    async def leave(self, contact: Contact) -> bool:
+        self._note_spent(contact.number)
+        return await self._asking(self._leaves.submit(contact))
+
+    async def release(self, ids: Sequence[bytes]) -> None:
+        """End admissions: refused here at once, everywhere with the next board."""
+        for one in ids:
+            self._revoke(one, self.clock.now_s())
+        await self._asking(self.store.release(ids))
+
+    async def change_settings(
+        self, change: Callable[[SettingsRecord], SettingsRecord], expected_version: int | None = None
+    ) -> SettingsRecord | None:
+        """Compute new settings from those stored and write them; None when `expected_version` is not in force."""
+        for _ in range(CHANGE_TRIES):
+            await self.read_board()
+            if expected_version is not None and self.record.version != expected_version:
+                return None
+            changed = change(self.record)
+            if (changed.base, changed.overrides) == (self.record.base, self.record.overrides):
+                return self.record
+            if await self._asking(self.store.write_settings(changed)):
+                await self.read_board()
+                return self.record
+        raise Unreachable(f"room {self.room.id}: others changed its settings {CHANGE_TRIES} times meanwhile")
+
+    async def publish(self) -> None:
+        """Once after a start: what this gateway's file says becomes the base; overrides stand."""
+        if not self._is_published:
+            await self.change_settings(lambda record: replace(record, base=self.base))
+            self._is_published = True
+
+    async def reset(self, *, void_admissions: bool) -> int:
+        await self.read_board()
+        return await self._asking(self.store.reset(self.memory.epoch, void_admissions=void_admissions))
+
+    # --- the loops' part ------------------------------------------------------------------------------------------
+
+    async def read_board(self) -> None:
+        have = self.board
+        reading = await self._asking(
+            self.store.read(have.ranks.version if have else 0, self.record.version, self._released_us)
+        )
+        self._learn(reading)
+
+    def _learn(self, reading: Reading) -> None:
+        self.clock.learn(reading.now_us)
+        if reading.settings is not None:
+            self.record = reading.settings
+        for one, released_us in reading.releases:
+            self._revoke(one, released_us / 1e6)
+            self._released_us = max(self._released_us, released_us)
+        census = reading.census
+        ranks, earlier = self._ranks(reading, census)
+        settings = pacing.in_force(self.record.base, self.record.overrides)
+        self.board = Board(census, ranks, earlier, settings, self.clock.monotonic())
+        self._remember_census(census)
+        if self._heals_seen is not None and census.heals != self._heals_seen:
+            self.needs_heal = True  # somebody made the room whole: tell it what this gateway knows
+            self.healed_at_s = self.clock.now_s()
+        self._heals_seen = census.heals
+
+    def _ranks(self, reading: Reading, census: Census) -> tuple[Ranks, Ranks]:
+        before = self.board
+        if before is None or before.census.epoch != census.epoch:
+            return Ranks.parse(reading.ranks), Ranks.parse("")
+        if not reading.ranks:
+            return before.ranks, before.earlier
+        return Ranks.parse(reading.ranks), before.ranks
+
+    def _remember_census(self, census: Census) -> None:
+        memory = self.memory
+        if census.epoch > memory.epoch:
+            self._spent.clear()
+        if census.epoch < memory.epoch:
+            self.needs_heal = True  # it has lost a reset
+            return
+        known = memory.highest_number if census.epoch == memory.epoch else 0
+        self.memory = Memory(
+            epoch=census.epoch,
+            highest_number=max(census.next - 1, known),
+            passed=census.passed,
+            clock_us=census.clock,
+            active=census.active,
+            places=census.waiting + census.below,
+            admission_epoch=max(memory.admission_epoch, census.admission_epoch),
+        )
+
+    async def heal(self) -> bool:
+        """Tell Redis what this gateway knows of the room; True when that changed something there."""
+        changed = await self._asking(self.store.heal(self.memory, self.record))
+        spent = list(self._spent)
+        for start in range(0, len(spent), MARKS_MAX):
+            await self._asking(self.store.respend(self.memory.epoch, spent[start : start + MARKS_MAX]))
+        self.needs_heal = False
+        return changed
+
+    async def flush_releases(self) -> None:
+        """Send the releases and the stock that upstreams told of; what fails is sent again."""
+        while self._releases:
+            ids = [self._releases.pop() for _ in range(min(len(self._releases), MARKS_MAX))]
+            try:
+                await self._asking(self.store.release(ids))
+            except Unreachable:
+                self._releases.update(ids)
+                raise
+        if (remaining := self._remaining) is not None:
+            await self.change_settings(lambda record: _with_stock(record, remaining))
+            self._remaining = None if self._remaining == remaining else self._remaining
+
+    async def flush_marks(self) -> None:
+        """Send the marks and touches gathered since the last time; what fails is sent again."""
+        while self._marks:
+            chunk = [self._marks.pop() for _ in range(min(len(self._marks), MARKS_MAX))]
+            try:
+                await self._asking(self.store.mark(chunk))
+            except Unreachable:
+                self._marks.update(chunk)
+                raise
+        while self._touches:
+            ids = list(self._touches)[:TOUCHES_MAX]
+            batch = [self._touches.pop(one) for one in ids]
+            try:
+                leases = await self._asking(self.store.touch([touch for touch, _ in batch]))
+            except Unreachable:
+                for one, entry in zip(ids, batch, strict=True):
+                    self._touches.setdefault(one, entry)
+                raise
+            for (touch, on_answer), lease_us in zip(batch, leases, strict=True):
+                if lease_us == 0:
+                    self._revoke(touch.id, touch.issued_at_s)
+                on_answer(lease_us)
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    async def _asking(self, call: Awaitable[T]) -> T:
+        """Every answer of Redis passes here, so that its loss and its return are noticed at once."""
+        try:
+            answer = await call
+        except Unknown:
+            self.is_reachable, self.needs_heal = False, True
+            raise
+        except Unreachable:
+            self.is_reachable = False
+            raise
+        self.is_reachable = True
+        return answer
+
+    def _judge(self, standing: Standing) -> Standing:
+        """A ticket of ours that is ahead of Redis proves a loss: nothing may be decided before it is healed."""
+        if standing.code is Code.AHEAD:
+            self.needs_heal = True
+            raise Unknown(f"room {self.room.id}: Redis is behind a ticket that was signed")
+        return standing
+
+    def _note_spent(self, number: int) -> None:
+        self._spent[number] = None
+        if len(self._spent) > SPENT_MAX:
+            del self._spent[next(iter(self._spent))]
+
+    def _revoke(self, one: bytes, released_s: float) -> None:
+        self._revoked[one] = max(released_s, self._revoked.pop(one, 0.0))  # to the end: the newest are kept
+        if len(self._revoked) > REVOKED_MAX:
+            del self._revoked[next(iter(self._revoked))]
+
+
+def _with_stock(record: SettingsRecord, remaining: int) -> SettingsRecord:
+    """Upstreams lower the stock; only an operator raises it."""
+    stock = pacing.in_force(record.base, record.overrides).stock
+    if stock is not None and stock <= remaining:
+        return record
+    return replace(record, overrides={**record.overrides, "stock": remaining})

@@ -1,0 +1,50 @@
+"""Keeps what `heal` needs of a room in a file, so that gateways and Redis may both be restarted without losing the line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gateway.model import Memory, SettingsRecord
+
+log = logging.getLogger("waitroom.state")
+
+
+class StateFile:
+    """One room's file in `state_dir`. A file that cannot be read counts as none, and says so in the log."""
+
+    def __init__(self, folder: Path, room: str) -> None:
+        self._path = folder / f"{room}.json"
+        self._written: dict[str, Any] | None = None
+
+    def load(self) -> tuple[Memory, SettingsRecord | None] | None:
+        try:
+            document = json.loads(self._path.read_text())
+            record = SettingsRecord(**document["settings"]) if document["settings"] else None
+            return Memory(**document["memory"]), record
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as fault:
+            log.warning("state_file_unusable", extra={"file": str(self._path), "fault": str(fault)})
+            return None
+
+    def save(self, memory: Memory, record: SettingsRecord) -> None:
+        """Replace the file as a whole, so that a crash leaves the old one. Nothing is written when nothing changed.
+
+        Raises OSError where the disk refuses.
+        """
+        document = {"memory": asdict(memory), "settings": asdict(record) if record.version else None}
+        if document == self._written:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._path.with_suffix(f".{os.getpid()}.tmp")
+        with draft.open("w") as file:
+            json.dump(document, file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self._path)
+        self._written = document

@@ -1,0 +1,203 @@
+"""One room's transitions in Redis, as typed calls: one method, one script.
+
+Theory of operation
+    State: the keys of `design.md` section 5, all in one hash tag. Who may change what: only the scripts under `lua/`,
+    each one transition, atomic in Redis. Every script reads the root (`pace`) first; where it is missing, or was
+    stamped by another server, the script writes nothing and the call raises `Unknown`; then only `heal` may go on.
+    Invariants: a number is given once (the counter only grows, `heal` jumps 10,000 ahead of all that is known); an id is in
+    the queue or its number is spent, never both; credit is whole units and never grows faster than the rate in force.
+    When it fails: every failure is `Unreachable`, and every call can be made again, because each effect is idempotent by id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from time import perf_counter
+from typing import Any, Final
+
+from gateway.errors import Unknown
+from gateway.model import ClaimTry, Code, Contact, Memory, Room, SettingsRecord, Standing, Touch
+from gateway.queue.connect import Connection, Value
+from gateway.rules import pacing
+from gateway.rules.board import FIELDS, Census
+
+SCAN_MAX: Final = 500  # places a tick may look at, entries an upkeep may remove
+UNCONFIRMED_US: Final = 30_000_000  # an instant entry's slot until its admission comes back
+KEY_NAMES: Final = (
+    *("pace", "settings", "queue", "called", "door", "held", "active", "revoked"),
+    *("seen:0", "seen:1", "seen:2", "kept:0", "kept:1", "kept:2", "spent", "board", "ranks", "arrivals"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    name: str
+    source: str
+    sha: str
+
+
+def _load(name: str) -> Script:
+    folder = files("gateway.queue") / "lua"
+    source = (folder / "root.lua").read_text() + (folder / f"{name}.lua").read_text()
+    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+SCRIPTS: Final = {
+    name: _load(name)
+    for name in (
+        *("checkin", "mark", "tick", "upkeep", "claim", "enter", "touch", "leave", "release"),
+        *("settings", "reset", "heal", "respend", "census", "read"),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What changed since a gateway last read: the census, and ranks, settings and releases where they are newer."""
+
+    now_us: int
+    census: Census
+    ranks: str
+    settings: SettingsRecord | None
+    releases: list[tuple[bytes, int]]  # id, stamp in microseconds, ascending; 500: there are more to read at once
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    due_us: int  # 0: there is more to do now
+    called: int
+    parked: int
+    is_early: bool
+
+
+class RoomStore:
+    """The calls of one room. `on_call` is told each script and its round trip. `now_us` is for tests that own the clock; None takes the server's."""
+
+    def __init__(
+        self, connection: Connection, room: Room, on_call: Callable[[str, float], None] = lambda _script, _s: None
+    ) -> None:
+        self._connection = connection
+        self._on_call = on_call
+        self.room = room
+        self._keys = [f"waitroom:{{{room.id}}}:{name}" for name in KEY_NAMES]
+        self.now_us: int | None = None
+
+    async def _run(self, name: str, *args: Value) -> Any:
+        script = SCRIPTS[name]
+        now = "" if self.now_us is None else self.now_us
+        started = perf_counter()
+        reply = await self._connection.run(script.sha, script.source, self._keys, (now, *args))
+        self._on_call(name, perf_counter() - started)
+        if reply and reply[0] == b"unknown":
+            raise Unknown(f"room {self.room.id}: this Redis does not know the room, or was replaced")
+        return reply
+
+    async def check_in(self, contacts: Sequence[Contact]) -> list[Standing]:
+        args: list[Value] = []
+        for contact in contacts:
+            arrival = "" if contact.arrived_us is None else contact.arrived_us
+            args += (contact.id, contact.number or "", contact.epoch, arrival)
+        epoch, flat = await self._run("checkin", *args)
+        return [Standing(Code(flat[i].decode()), flat[i + 1], flat[i + 2], epoch) for i in range(0, len(flat), 3)]
+
+    async def mark(self, numbers: Iterable[int]) -> None:
+        await self._run("mark", *numbers)
+
+    async def claim(self, tries: Sequence[ClaimTry]) -> list[Standing]:
+        args: list[Value] = []
+        for one in tries:
+            args += (one.id, one.number, one.epoch, "0" if one.is_withdrawn else "1")
+        flat = await self._run("claim", *args)
+        standings = []
+        for one, code, detail in zip(tries, flat[::2], flat[1::2], strict=True):
+            reason = detail.decode() if isinstance(detail, bytes) else ""
+            lease = detail if isinstance(detail, int) else 0
+            standings.append(Standing(Code(code.decode()), one.number, lease, one.epoch, reason))
+        return standings
+
+    async def enter(self, contacts: Sequence[Contact]) -> list[Standing]:
+        """Instant entries; a contact with a number enters under its ticket, which is spent."""
+        args: list[Value] = [UNCONFIRMED_US]
+        for contact in contacts:
+            args += (contact.id, contact.number or "", contact.epoch if contact.number else "")
+        flat = await self._run("enter", *args)
+        return [Standing(Code(code.decode()), 0, detail) for code, detail in zip(flat[::2], flat[1::2], strict=True)]
+
+    async def touch(self, touches: Sequence[Touch]) -> list[int]:
+        """Microseconds of lease for each; 0 where the admission was ended."""
+        args: list[Value] = []
+        for touch in touches:
+            args += (touch.id, touch.epoch, touch.issued_at_s * 1_000_000)
+        reply: list[int] = await self._run("touch", *args)
+        return reply
+
+    async def leave(self, contacts: Sequence[Contact]) -> list[bool]:
+        """True for each place that was given up just now."""
+        args: list[Value] = []
+        for contact in contacts:
+            args += (contact.id, contact.number, contact.epoch)
+        return [code == b"left" for code in await self._run("leave", *args)]
+
+    async def release(self, ids: Sequence[bytes], issued_at_s: Sequence[int] = ()) -> int:
+        """End admissions; answers how many of them held a slot.
+
+        With `issued_at_s` (of the admissions that end, in the same order) a retry ends nothing that was entered since.
+        """
+        args: list[Value] = []
+        for i, one in enumerate(ids):
+            args += (one, issued_at_s[i] * 1_000_000 if issued_at_s else "")
+        freed: int = (await self._run("release", *args))[1]
+        return freed
+
+    async def tick(self, *, is_upstream_down: bool = False, limit: int = SCAN_MAX) -> Ticked:
+        code, due_us, called, parked = await self._run("tick", limit, "1" if is_upstream_down else "0")
+        return Ticked(due_us, called, parked, code == b"early")
+
+    async def upkeep(self) -> bool:
+        """True when there is more to remove."""
+        return bool((await self._run("upkeep", SCAN_MAX))[1])
+
+    async def census(self) -> int:
+        """Publish the board if that is due; microseconds until it is due again."""
+        due_us: int = (await self._run("census"))[1]
+        return due_us
+
+    async def read(self, ranks_version: int, settings_version: int, released_us: int) -> Reading:
+        _, now, ranks, settings, releases, values = await self._run(
+            "read", ranks_version, settings_version, released_us, *FIELDS
+        )
+        record = None
+        if settings:
+            record = SettingsRecord(int(settings[2]), json.loads(settings[0]), json.loads(settings[1]))
+        pairs = [(releases[i], int(float(releases[i + 1]))) for i in range(0, len(releases), 2)]
+        return Reading(int(now), Census.parse(values), ranks.decode(), record, pairs)
+
+    def _limits(self, record: SettingsRecord) -> list[Value]:
+        in_force = pacing.in_force(record.base, record.overrides)
+        return [part for pair in pacing.limits(self.room, in_force).items() for part in pair]
+
+    async def write_settings(self, record: SettingsRecord) -> bool:
+        """Write what was computed from `record.version`; False when somebody else wrote meanwhile."""
+        texts = (json.dumps(record.base), json.dumps(record.overrides))
+        code, _ = await self._run("settings", record.version, *texts, *self._limits(record))
+        return bool(code == b"ok")
+
+    async def reset(self, epoch: int, *, void_admissions: bool) -> int:
+        """Raise the epoch from `epoch`; answers the epoch in force (a retry changes nothing)."""
+        raised: int = (await self._run("reset", "1" if void_admissions else "0", epoch))[1]
+        return raised
+
+    async def heal(self, memory: Memory, record: SettingsRecord) -> bool:
+        """Make the root whole from what this gateway knows; False when there was nothing to do."""
+        known: list[Value] = [memory.epoch, memory.highest_number, memory.passed, memory.clock_us]
+        known += [memory.active, memory.places, memory.admission_epoch, record.version]
+        texts = (json.dumps(record.base), json.dumps(record.overrides))
+        reply = await self._run("heal", *known, *texts, *self._limits(record))
+        return bool(reply[0] == b"ok")
+
+    async def respend(self, epoch: int, numbers: Sequence[int]) -> None:
+        await self._run("respend", epoch, *numbers)

@@ -1,0 +1,187 @@
+"""Owns what must hold between keys of waitroom.toml, each a sentence that says why; `schema.py` bounds single keys."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import combinations
+
+from gateway import notation
+from gateway.draft import Checked, Draft, shown
+from gateway.model import Rate
+from gateway.notation import duration_text
+from gateway.schema import BypassTable, OperatorTable, RoomTable, ServerTable
+
+
+def faults(draft: Draft, *, dev: bool) -> Iterator[str]:
+    """Every relation that does not hold, among keys that are good by themselves."""
+    yield from _server_faults(draft.server, draft.operators, dev=dev)
+    yield from _operator_faults(draft)
+    yield from _duplicates("rooms", "id", [room.table.id for room in draft.rooms if room.has("id")])
+    for room in draft.rooms:
+        yield from _upstream_faults(draft, room)
+        yield from _figure_faults(room)
+        yield from _customer_faults(draft.server, room)
+        yield from _bypass_faults(room)
+        yield from _host_faults(draft.server, room)
+    yield from _overlap_faults(draft.rooms)
+    if draft.default is not None and draft.default.has("upstream"):
+        yield from _unknown_upstream("default.upstream", draft.default.table.upstream, draft)
+
+
+def burst_fault(burst: int, rate: Rate) -> str | None:
+    """Why this burst does not go with this rate; the operator API asks the same of a change."""
+    low = notation.burst_min(rate)
+    if low <= burst <= notation.BURST_MAX:
+        return None
+    return (
+        f"allowed: {low} to {notation.BURST_MAX} at {rate}, a quarter of a second of the rate or more, 2 at least: "
+        "with less the door stands idle between two looks"
+    )
+
+
+def _server_faults(
+    server: Checked[ServerTable], operators: list[Checked[OperatorTable]], *, dev: bool
+) -> Iterator[str]:
+    table = server.table
+    if server.has("workers") and table.workers > 1:
+        yield "server.workers > 1 is not there yet: run several gateways on one Redis; allowed: 1"
+    if server.has("scheme") and table.scheme == "http" and not dev:
+        yield (
+            'server.scheme = "http": allowed: "https", or "http" with --dev: without TLS before the gateway anyone '
+            "on the way can take a visitor's place"
+        )
+    if server.has("operator") and not notation.is_loopback(table.operator[0]) and not operators:
+        yield (
+            f"server.operator = {shown(_address_text(table.operator))}: allowed: a loopback address, or any with "
+            "[[operators]]: whoever reaches this port steers the rooms"
+        )
+    if server.has("public", "operator") and table.public == table.operator and table.public[1] != 0:
+        yield f"server.operator = {shown(_address_text(table.operator))}: allowed: another address than server.public"
+
+
+def _address_text(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _operator_faults(draft: Draft) -> Iterator[str]:
+    yield from _duplicates("operators", "name", [one.table.name for one in draft.operators if one.has("name")])
+    known = [room.table.id for room in draft.rooms if room.has("id")]
+    for operator in draft.operators:
+        for name in operator.table.rooms if operator.has("rooms") else ():
+            if name not in known:
+                yield f"{operator.key}.rooms: no room is called {shown(name)}; allowed: {', '.join(known)}"
+
+
+def _duplicates(place: str, key: str, names: list[str]) -> Iterator[str]:
+    for name, times in Counter(names).items():
+        if times > 1:
+            yield f"{place}: {times} have {key} = {shown(name)}; allowed: each {key} once"
+
+
+def _upstream_faults(draft: Draft, room: Checked[RoomTable]) -> Iterator[str]:
+    if not room.has("upstream"):
+        return
+    yield from _unknown_upstream(f"{room.key}.upstream", room.table.upstream, draft)
+    upstream = draft.upstreams.get(room.table.upstream)
+    share = room.table.max_in_flight
+    if upstream is None or share is None or not (upstream.has("max_in_flight") and room.has("max_in_flight")):
+        return
+    if share > upstream.table.max_in_flight:
+        yield (
+            f"{room.key}.max_in_flight = {share}: allowed: 1 to {upstream.table.max_in_flight}, which is "
+            f"upstreams.{room.table.upstream}.max_in_flight: a share cannot exceed the whole"
+        )
+
+
+def _unknown_upstream(place: str, name: str, draft: Draft) -> Iterator[str]:
+    if name not in draft.upstreams:
+        yield f"{place} = {shown(name)}: no such upstream; allowed: {', '.join(draft.upstreams) or 'none is defined'}"
+
+
+def _figure_faults(room: Checked[RoomTable]) -> Iterator[str]:
+    table = room.table
+    if (
+        room.has("burst", "drain_rate")
+        and table.burst is not None
+        and (why := burst_fault(table.burst, table.drain_rate))
+    ):
+        yield f"{room.key}.burst = {table.burst}: {why}"
+    if room.has("session", "session_max") and table.session > table.session_max:
+        yield (
+            f'{room.key}.session = "{duration_text(table.session)}": allowed: up to session_max, which is '
+            f'"{duration_text(table.session_max)}": one lease cannot outlast all its renewals'
+        )
+    if room.has("claim_window", "absence_max") and table.claim_window > table.absence_max:
+        yield (
+            f'{room.key}.claim_window = "{duration_text(table.claim_window)}": allowed: up to absence_max, which is '
+            f'"{duration_text(table.absence_max)}": a place must be kept as long as the page promises'
+        )
+    if room.has("opens_at", "closes_at") and table.opens_at and table.closes_at and table.closes_at <= table.opens_at:
+        yield f"{room.key}.closes_at = {shown(table.closes_at)}: allowed: later than opens_at, {shown(table.opens_at)}"
+
+
+def _customer_faults(server: Checked[ServerTable], room: Checked[RoomTable]) -> Iterator[str]:
+    table = room.table
+    if not room.has("customer_header", "customer_secret_file"):
+        return
+    if (table.customer_header is None) != (table.customer_secret_file is None):
+        given, other = ("customer_header", "customer_secret_file")[:: 1 if table.customer_header is not None else -1]
+        yield f"{room.key}.{given}: allowed: together with {other}, which makes a place of the customer's name"
+    elif table.customer_header is not None and server.has("trusted_proxies") and not server.table.trusted_proxies:
+        yield (
+            f"{room.key}.customer_header = {shown(table.customer_header)}: allowed: with server.trusted_proxies: from "
+            "anyone else the header is a claim, not a customer"
+        )
+
+
+def _bypass_faults(room: Checked[RoomTable]) -> Iterator[str]:
+    if not room.has("bypass"):
+        return
+    for index, rule in enumerate(room.table.bypass):
+        place = f"{room.key}.bypass[{index}]"
+        if (rule.path is None) == (rule.source is None):
+            yield f"{place}: allowed: either path or source, one of the two"
+        elif room.has("match") and rule.path is not None and not _is_inside(rule.path, room.table):
+            yield f"{place}.path = {shown(rule.path)}: allowed: a path that the room protects; this one it does not"
+    yield from _duplicates(f"{room.key}.bypass", "name", [bypass_name(rule) for rule in room.table.bypass])
+
+
+def _is_inside(path: str, room: RoomTable) -> bool:
+    return any(notation.can_overlap(path, match.path) for match in room.match)
+
+
+def bypass_name(rule: BypassTable) -> str:
+    """What the rule is called in metrics: its name, or what it says."""
+    return rule.name or rule.path or rule.source or ""
+
+
+def _host_faults(server: Checked[ServerTable], room: Checked[RoomTable]) -> Iterator[str]:
+    if not (room.has("match") and server.has("hosts")):
+        return
+    for index, match in enumerate(room.table.match):
+        if match.host is not None and match.host not in server.table.hosts:
+            yield (
+                f"{room.key}.match[{index}].host = {shown(match.host)}: allowed: one of server.hosts "
+                f"({', '.join(server.table.hosts) or 'none listed'}): under any other name a request gets past the room"
+            )
+
+
+def _overlap_faults(rooms: list[Checked[RoomTable]]) -> Iterator[str]:
+    for one, other in combinations([room for room in rooms if room.has("match")], 2):
+        found = next(
+            (
+                (mine.path, theirs.path)
+                for mine in one.table.match
+                for theirs in other.table.match
+                if (mine.host is None or theirs.host is None or mine.host == theirs.host)
+                and notation.can_overlap(mine.path, theirs.path)
+            ),
+            None,
+        )
+        if found is not None:
+            yield (
+                f"{one.key}.match and {other.key}.match overlap: {shown(found[0])} and {shown(found[1])} can be the "
+                "same request; allowed: routes that no spelling puts into two rooms (nor case or a final slash)"
+            )

@@ -1,0 +1,189 @@
+"""What a room publishes about itself, and what follows from it without asking Redis: positions, expected times, states.
+
+The census is counted in Redis once for all gateways (`census.lua`). Ranks are the numbers found at fixed ranks: 1 to 100,
+then every 1 % further, so a position interpolated between two of them errs by at most 1 % of itself. Leavers may have
+left in a clump, and a position interpolated from a later board could then grow; a `Board` therefore keeps the ranks before
+the newest and answers with the smaller of the two.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Final, Self
+
+from gateway.model import PERMIT_UNITS, RoomSettings, RoomState
+
+FIELDS: Final = (
+    *("reason", "permits", "kappa", "throughput", "waiting", "below", "called", "held", "young", "active", "left_us"),
+    *(
+        "show_up",
+        "version",
+        "settings",
+        "rate",
+        "stock",
+        "now",
+        "epoch",
+        "next",
+        "passed",
+        "clock",
+        "present",
+        "entries",
+    ),
+    *("instants", "calls", "no_shows", "lapsed", "left", "expired", "joins", "admission_epoch", "release_seq", "heals"),
+    "ranks",
+)
+EXACT_RANKS: Final = 100
+RANK_STEP: Final = 1.01
+STALE_AFTER_S: Final = 2.0  # eight readings missed
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The counts of one moment, by Redis. Times in microseconds, rates in units a microsecond, shares in thousandths."""
+
+    reason: str  # what holds the door: rate (nothing else), cap, stock, paused, recovering, scheduled, closed
+    permits: int
+    kappa: int
+    throughput: int
+    waiting: int
+    below: int
+    called: int
+    held: int
+    young: int
+    active: int
+    left_us: int
+    show_up: int
+    version: int
+    settings: int
+    rate: int
+    stock: int
+    now: int
+    epoch: int
+    next: int
+    passed: int
+    clock: int
+    present: int
+    entries: int
+    instants: int
+    calls: int
+    no_shows: int
+    lapsed: int
+    left: int
+    expired: int
+    joins: int
+    admission_epoch: int
+    release_seq: int
+    heals: int
+    ranks: int
+
+    @classmethod
+    def parse(cls, values: Sequence[bytes | None]) -> Self:
+        """Read the reply of `read.lua`, which asked for `FIELDS` in order; a board never written is all zeros."""
+        reason = (values[0] or b"rate").decode()
+        return cls(reason, *(int(float(value or 0)) for value in values[1:]))
+
+    @property
+    def parked(self) -> int:
+        return max(0, self.below - self.called)
+
+    @property
+    def rate_per_s(self) -> float:
+        return self.rate * 1e6 / PERMIT_UNITS
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Numbers at ascending ranks among the places above `passed`, at one moment."""
+
+    version: int
+    next_number: int
+    passed: int
+    numbers: tuple[int, ...]
+    ranks: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `census.lua` wrote: waiting, version, next, passed, then the numbers. Empty text: nobody waits."""
+        if not text:
+            return cls(0, 0, 0, (), ())
+        waiting, version, next_number, passed, *numbers = map(int, text.split())
+        return cls(version, next_number, passed, tuple(numbers), fixed_ranks(waiting))
+
+    def rank(self, number: int) -> float:
+        """Interpolated rank of a number, as if it were in the queue; 0 before the first place."""
+        i = bisect_left(self.numbers, number)
+        if i == len(self.numbers):
+            return float(self.ranks[-1]) if self.ranks else 0.0
+        if self.numbers[i] == number:
+            return float(self.ranks[i])
+        low_rank, low_number = (self.ranks[i - 1], self.numbers[i - 1]) if i else (0, self.passed)
+        share = (number - low_number) / (self.numbers[i] - low_number) if number > low_number else 0.0
+        return low_rank + share * (self.ranks[i] - low_rank)
+
+    def ahead_of(self, number: int, passed: int) -> float:
+        """Position of a number above `passed`, where the cursor has moved on since the ranks were read."""
+        moved = self.rank(passed) if passed > self.passed else 0.0
+        return self.rank(number) - moved
+
+
+def fixed_ranks(waiting: int) -> tuple[int, ...]:
+    """The ranks `census.lua` looks at: 1 to 100, then every 1 % further, and the last."""
+    ranks = list(range(1, min(waiting, EXACT_RANKS) + 1))
+    rank = EXACT_RANKS
+    while rank < waiting:
+        rank = min(waiting, ceil(rank * RANK_STEP))
+        ranks.append(rank)
+    return tuple(ranks)
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """All a gateway needs to answer a poll: the census, its ranks and the ones before, and the settings in force."""
+
+    census: Census
+    ranks: Ranks
+    earlier: Ranks
+    settings: RoomSettings
+    read_at_s: float  # monotonic, of the gateway
+
+    def knows(self, number: int, epoch: int) -> bool:
+        """Whether a ticket can be answered from this board alone."""
+        census = self.census
+        return census.passed < number < self.ranks.next_number and epoch == census.epoch and census.left_us == 0
+
+    def position(self, number: int) -> int:
+        """Place of a number above `passed` among those above it: 1 is next."""
+        passed = self.census.passed
+        rank = self.ranks.ahead_of(number, passed)
+        if self.earlier.passed and number < self.earlier.next_number:
+            rank = min(rank, self.earlier.ahead_of(number, passed))
+        return max(1, round(rank))
+
+    def expected_s(self, position: int) -> float:
+        """Seconds until a place at `position` enters, as if the room were open (`design.md` section 6)."""
+        census = self.census
+        before = census.held + census.young * census.show_up / 1000 + position * census.kappa / 1000
+        return before / max(census.rate_per_s, 1e-9)
+
+    def room_state(self, waiting_max: int) -> RoomState:
+        """What the door would say to a newcomer now; `unreachable` is the caller's to know."""
+        match self.census:
+            case Census(reason="recovering"):
+                return RoomState.RECOVERING
+            case Census(reason="closed"):
+                return RoomState.CLOSED
+            case Census(stock=0):
+                return RoomState.SOLD_OUT
+            case Census(reason="paused"):
+                return RoomState.PAUSED
+            case Census(reason="scheduled"):
+                return RoomState.SCHEDULED
+            case Census(present=present) if present >= waiting_max:
+                return RoomState.FULL
+            case Census(waiting=0, held=0, young=0, permits=permits) if permits > 0:
+                return RoomState.IDLE
+            case _:
+                return RoomState.QUEUEING

@@ -1,0 +1,346 @@
+"""Owns what an intermediary does to HTTP/1.1 heads: framing it refuses, fields it removes, adds, cuts or reads."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+Header = tuple[bytes, bytes]  # as on the wire: bytes that are not UTF-8 (EUC-KR file names) must survive
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# RFC 9110, 7.6.1, and the three RFC 2616 counted among them. `Trailer` goes because trailers are not passed on.
+HOP_BY_HOP: Final = frozenset(
+    b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding "
+    b"upgrade".split()
+)
+# What `Connection: <name>` may not take away: a client could otherwise hide itself from the upstream's own checks.
+END_TO_END: Final = frozenset(
+    b"host cookie set-cookie authorization content-length content-type content-encoding content-range cache-control "
+    b"date expect forwarded location origin referer via x-real-ip x-forwarded-for x-forwarded-host "
+    b"x-forwarded-proto".split()
+)
+OURS: Final = b"waitroom-"
+_TOLD_BY_TRUSTED: Final = frozenset((b"x-forwarded-proto", b"x-forwarded-host"))
+_PLAIN_OPTIONS: Final = frozenset((b"keep-alive", b"close", b"upgrade", b"te", b""))
+_VERSIONS: Final = frozenset(((1, 0), (1, 1)))
+_HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,253}))(?::[0-9]{1,5})?")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([^\r\n]*))?")
+_FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(|[^ \t\r\n](?:[^\r\n]*[^ \t\r\n])?)[ \t]*")
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+def framing_fault(version: tuple[int, int], headers: Iterable[Header]) -> str | None:
+    """Why a request may not be forwarded, or None; RFC 9112, 3.2 and 6.3, where aiohttp 3.14 is more forgiving."""
+    hosts: list[bytes] = []
+    codings: list[bytes] = []
+    lengths: list[bytes] = []
+    for name, value in headers:
+        # Lengths first: this runs for every request, and lower() costs more than a look at a number.
+        if len(name) == 4 and name.lower() == b"host":
+            hosts.append(value)
+        elif len(name) == 17 and name.lower() == b"transfer-encoding":
+            codings.append(value)
+        elif len(name) == 14 and name.lower() == b"content-length":
+            lengths.append(value)
+    if version not in _VERSIONS:
+        return "HTTP version is not 1.0 or 1.1"
+    if codings and (fault := _coding_fault(version, codings, lengths)):
+        return fault
+    if len(lengths) > 1 or (lengths and not lengths[0].isdigit()):
+        return "Content-Length is not one number"
+    if len(hosts) > 1 or (not hosts and version == (1, 1)):
+        return "Host is not there once"
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        return "Host is not a name with an optional port"
+    return None
+
+
+def _coding_fault(version: tuple[int, int], codings: list[bytes], lengths: list[bytes]) -> str | None:
+    # Two readers that disagree on the last coding disagree on where the next request begins.
+    if len(codings) > 1 or codings[0].lower() != b"chunked":
+        return "Transfer-Encoding is not exactly: chunked"
+    if version == (1, 0):
+        return "Transfer-Encoding in HTTP/1.0"
+    return "Transfer-Encoding with Content-Length" if lengths else None
+
+
+def is_looped(via: Iterable[str], name: str) -> bool:
+    """True if a request has come through a gateway of this name before (RFC 9110, 7.6.3)."""
+    for value in via:
+        for element in value.split(","):
+            protocol_and_name = element.split()
+            if len(protocol_and_name) >= 2 and protocol_and_name[1].lower() == name.lower():
+                return True
+    return False
+
+
+def split_target(target: str, host: str) -> tuple[str, str]:
+    """Host and origin-form target of a request, byte for byte but for a `#fragment`, which no request may carry.
+
+    In absolute form the target's own authority counts and Host is ignored (RFC 9112, 3.2.2): whoever judges a request
+    and whoever forwards it must both use this.
+    """
+    target = target.partition("#")[0]
+    if target.startswith("/") or target == "*":
+        return host, target
+    scheme, _, rest = target.partition("://")
+    if scheme.lower() not in {"http", "https"}:
+        return host, target
+    cut = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
+    authority, path = rest[:cut].rpartition("@")[2], rest[cut:]
+    return authority, path if path.startswith("/") else "/" + path
+
+
+# --- to the upstream -------------------------------------------------------------------------------------------------
+
+
+class Hop(NamedTuple):
+    """This gateway's part of the way: who connected, under which scheme and host, and what it calls itself in Via."""
+
+    peer: str
+    scheme: str
+    host: str
+    via: str = "waitroom"
+    is_peer_trusted: bool = False
+
+
+def to_upstream(headers: Sequence[Header], hop: Hop, added: Iterable[Header] = ()) -> list[Header]:
+    """The request fields an upstream gets, in their order and bytes, ours last.
+
+    Removed: hop-by-hop fields and those named by Connection, every spelling of `Waitroom-*`, our cookies. A trusted
+    peer's X-Forwarded-Proto and -Host stand; anyone else's are replaced.
+    """
+    gone = HOP_BY_HOP | _named_by_connection(headers)
+    host = hop.host.encode("utf-8", "surrogateescape")
+    kept: list[Header] = []
+    forwarded_for: list[bytes] = []
+    told: set[bytes] = set()
+    for name, value in headers:
+        key = name.lower()
+        if key in gone or _is_ours(key):
+            continue
+        if key == b"host":  # in its place and spelling; an absolute-form target may have overruled its value
+            kept.append((name, host))
+        elif key == b"cookie":
+            if (rest := without_our_cookies(value)) is not None:
+                kept.append((name, rest))
+        elif key == b"x-forwarded-for":
+            forwarded_for.append(value)
+        elif key not in _TOLD_BY_TRUSTED or hop.is_peer_trusted:
+            told.add(key)
+            kept.append((name, value))
+    kept.extend(_forwarded(hop, host, forwarded_for, told))
+    kept.append((b"Via", b"1.1 " + hop.via.encode()))
+    kept.extend(added)
+    return kept
+
+
+def _forwarded(hop: Hop, host: bytes, forwarded_for: list[bytes], told: set[bytes]) -> list[Header]:
+    """The X-Forwarded fields that are ours to write: `told` names those a trusted peer has written."""
+    if hop.peer:
+        forwarded_for.append(hop.peer.encode())
+    fields = [(b"X-Forwarded-For", b", ".join(forwarded_for))] if forwarded_for else []
+    if b"x-forwarded-proto" not in told:
+        fields.append((b"X-Forwarded-Proto", hop.scheme.encode()))
+    if b"x-forwarded-host" not in told:
+        fields.append((b"X-Forwarded-Host", host))
+    return fields
+
+
+def without_our_cookies(cookie: bytes) -> bytes | None:
+    """A Cookie field without our tickets and admissions, every other byte kept; None if nothing is left."""
+    if b"waitroom-" not in cookie.lower():
+        return cookie
+    pairs = cookie.split(b";")
+    kept = [pair for pair in pairs if not _is_our_cookie(pair)]
+    if len(kept) == len(pairs):
+        return cookie
+    rest = b";".join(kept)
+    if _is_our_cookie(pairs[0]):
+        rest = rest.lstrip(b" \t")
+    return rest if rest.strip(b" \t;") else None
+
+
+def cookie_values(cookies: Iterable[str], name: str) -> list[str]:
+    """Every value the Cookie fields give that name, in order: more than one is a reason to believe none."""
+    values: list[str] = []
+    for cookie in cookies:
+        if name not in cookie:
+            continue
+        for pair in cookie.split(";"):
+            key, equals, value = pair.partition("=")
+            if equals and key.strip(" \t") == name:
+                values.append(value.strip(" \t"))
+    return values
+
+
+def signature(key: bytes, room: str, subject: str, now_s: int) -> str:
+    """`Waitroom-Signature`: proves to an upstream that room and subject come from a gateway that knows its key."""
+    mac = hmac.new(key, f"{now_s}.{room}.{subject}".encode(), hashlib.sha256)
+    return f"t={now_s},v1={mac.hexdigest()}"
+
+
+# --- who it is -------------------------------------------------------------------------------------------------------
+
+
+def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[Network]) -> str | None:
+    """The address a request came from: the first from the right that is not a trusted proxy; None if not known.
+
+    `peer` is who connected. Only trusted proxies are believed, each about the one before it; if all are trusted the
+    left-most is the client. A trusted proxy that says nothing, or something that is no address, leaves it unknown.
+    """
+    address = _address(peer)
+    if address is None:
+        return None
+    if not _is_within(address, trusted):
+        return str(address)
+    elements = [element for value in forwarded_for for element in value.split(",")]
+    address = None
+    for element in reversed(elements):
+        if (address := _address(element.strip())) is None:
+            return None
+        if not _is_within(address, trusted):
+            break
+    return None if address is None else str(address)
+
+
+def is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
+    address = _address(peer)
+    return address is not None and _is_within(address, trusted)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address as proxies write it: bare, with a port, in brackets, IPv4 inside IPv6, with a zone."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def _is_within(address: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: Sequence[Network]) -> bool:
+    return any(address in network for network in networks if network.version == address.version)
+
+
+# --- to the client ---------------------------------------------------------------------------------------------------
+
+CHUNKED: Final = -1
+UNTIL_CLOSE: Final = -2
+
+
+class Head(NamedTuple):
+    """An upstream's answer up to its body. `length` is the body's bytes, `CHUNKED` or `UNTIL_CLOSE`."""
+
+    status: int
+    reason: bytes
+    headers: list[Header]
+    length: int
+    is_reusable: bool  # the connection may carry another request after this answer
+
+
+def parse_head(block: bytes, method: str) -> Head | str:
+    """An answer's head, without the empty line that ends it; or what is wrong with it.
+
+    As strict as RFC 9112 lets a gateway be: an answer that two readers could frame differently is none. No folded
+    lines, no bare CR or LF, no control bytes.
+    """
+    lines = block.split(b"\r\n")
+    match = _STATUS_LINE.fullmatch(lines[0])
+    if match is None or _CONTROL.search(lines[0]):
+        return "status line"
+    headers: list[Header] = []
+    framing: dict[bytes, list[bytes]] = {b"content-length": [], b"transfer-encoding": [], b"connection": []}
+    for line in lines[1:]:
+        field = _FIELD.fullmatch(line)
+        if field is None or _CONTROL.search(line):
+            return "header field"
+        name, value = field.groups()
+        headers.append((name, value))
+        if (seen := framing.get(name.lower())) is not None:
+            seen.append(value.lower())
+    minor, status = match[1], int(match[2])
+    options = {option.strip() for value in framing[b"connection"] for option in value.split(b",")}
+    persists = b"close" not in options and (minor == b"1" or b"keep-alive" in options)
+    length = _body_length(minor, framing[b"transfer-encoding"], framing[b"content-length"])
+    if isinstance(length, str):
+        return length
+    if method == "HEAD" or status < 200 or status in {204, 304}:
+        length = 0
+    return Head(status, match[3] or b"", headers, length, persists and length != UNTIL_CLOSE)
+
+
+def _body_length(minor: bytes, codings: list[bytes], lengths: list[bytes]) -> int | str:
+    if codings:
+        return "Transfer-Encoding" if codings != [b"chunked"] or minor == b"0" or lengths else CHUNKED
+    if not lengths:
+        return UNTIL_CLOSE
+    if len(set(lengths)) > 1 or not lengths[0].isdigit() or len(lengths[0]) > 18:
+        return "Content-Length"
+    return int(lengths[0])
+
+
+def to_client(headers: Sequence[Header], status: int = 200) -> list[Header]:
+    """The answer's fields a client gets, in their order and bytes: no hop-by-hop ones, none of `Waitroom-*`."""
+    named = _named_by_connection(headers)
+    is_empty = status < 200 or status == 204  # these may not carry a length (RFC 9110, 8.6)
+    return [
+        field
+        for field in headers
+        if (key := field[0].lower()) not in HOP_BY_HOP
+        and key not in named
+        and not _is_ours(key)
+        and not (is_empty and key == b"content-length")
+    ]
+
+
+def serialize(start_line: bytes, headers: Iterable[Header]) -> bytes:
+    """A whole head. The fields' bytes are the caller's to vouch for: parsed ones, or `encode`d."""
+    return b"".join((start_line, b"\r\n", *(b"%b: %b\r\n" % field for field in headers), b"\r\n"))
+
+
+def encode(headers: Iterable[tuple[str, str]]) -> list[Header]:
+    """Fields of ours as bytes; the inverse of how `decode` and aiohttp read them. No field can smuggle in a line."""
+    fields = [(n.encode("utf-8", "surrogateescape"), v.encode("utf-8", "surrogateescape")) for n, v in headers]
+    for name, value in fields:
+        if _CONTROL.search(name) or _CONTROL.search(value):
+            raise ValueError(f"control byte in header field {name!r}")
+    return fields
+
+
+def decode(headers: Iterable[Header]) -> list[tuple[str, str]]:
+    return [(n.decode("utf-8", "surrogateescape"), v.decode("utf-8", "surrogateescape")) for n, v in headers]
+
+
+def _named_by_connection(headers: Iterable[Header]) -> frozenset[bytes]:
+    """Lower-case names that Connection asks to remove, without those it may not."""
+    options: set[bytes] = set()
+    for name, value in headers:
+        if len(name) == 10 and name.lower() == b"connection":
+            options.update(option.strip() for option in value.lower().split(b","))
+    options -= _PLAIN_OPTIONS
+    if not options:
+        return frozenset()
+    return frozenset(option for option in options if option not in END_TO_END and not option.startswith(OURS))
+
+
+def _is_ours(key: bytes) -> bool:
+    """True for `waitroom-*` in lower case; servers of the CGI family read an underscore as the same letter."""
+    return key.startswith((b"waitroom-", b"waitroom_"))
+
+
+def _is_our_cookie(pair: bytes) -> bool:
+    name = pair.partition(b"=")[0].strip(b" \t").lower()
+    return name.startswith((b"waitroom-", b"__host-waitroom-"))

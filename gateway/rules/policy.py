@@ -1,0 +1,192 @@
+"""What becomes of a request to a protected route, decided without I/O; the gate does what is decided here.
+
+Theory of operation
+    `triage` looks at what the request brought and what this gateway knows: a valid admission is forwarded, whatever Redis
+    does; a visitor of an idle room may try to enter at once; everyone else is held. Only the attempt to enter asks the
+    queue, and `settle` turns its answer into the outcome. A protected request never joins: only a page that was run, or a
+    form that was sent, takes a number, so a flood of first arrivals costs a page each and no Redis.
+    Who may pass is decided in `triage` alone (promise 9): nothing else builds a `Forward`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, assert_never
+
+from gateway.model import Admission, Code, RoomState, Standing, Ticket
+from gateway.rules.tokens import Verified
+
+POLL_S: Final = (1.0, 30.0)  # never more often than once a second, never so seldom that one seems to have gone
+POLL_SHARE: Final = (
+    5  # of the expected time: E/10 costs twice as much for the same notice, E/3 breaks when the rate rises
+)
+POLL_JITTER: Final = 0.3
+CALLED_POLL_S: Final = 5.0  # of one who is called and does not claim
+HALF_LIFE: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What kind of request this is."""
+
+    method: str
+    is_navigation: bool  # a person's browser that shows a page: GET or HEAD
+    is_sent_form: bool  # a navigation by any other method
+    is_app: bool  # wants its tokens in headers and bodies
+    may_enter_at_once: bool
+
+    @classmethod
+    def of(cls, method: str, headers: Mapping[str, str]) -> Asked:
+        mode = headers.get("Sec-Fetch-Mode", "")
+        is_plain_fetch = "X-Requested-With" not in headers and "Range" not in headers and "Upgrade" not in headers
+        is_page = mode == "navigate" or ("Sec-Fetch-Mode" not in headers and "text/html" in headers.get("Accept", ""))
+        shows_page = is_page and is_plain_fetch
+        is_app = headers.get("Waitroom-Transport", "") == "header"
+        purpose = headers.get("Sec-Purpose", "") + headers.get("Purpose", "")
+        is_navigation = shows_page and method in {"GET", "HEAD"}
+        return cls(
+            method=method,
+            is_navigation=is_navigation,
+            is_sent_form=shows_page and not is_navigation,
+            is_app=is_app,
+            may_enter_at_once=(is_navigation or is_app)
+            and method not in {"HEAD", "OPTIONS"}
+            and "Range" not in headers
+            and "prefetch" not in purpose,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """The verified tokens a request brought; None where there was none, or none that counts."""
+
+    admission: Verified[Admission] | None = None
+    ticket: Verified[Ticket] | None = None
+    has_foreign_ticket: bool = False  # one that may be ours but cannot be verified now: never overwrite it
+    from_cookie: bool = False  # it brought a cookie of ours: tokens never go into a body
+
+
+class Renewal(Enum):
+    """What an admitted request sets off for its lease."""
+
+    NONE = "none"
+    TOUCH = "touch"  # queue a touch: past half-life, or the first return of an instant entry
+    REISSUE = "reissue"  # the touch was confirmed: send a fresh admission along
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    admission: Verified[Admission]
+    renewal: Renewal
+
+
+@dataclass(frozen=True, slots=True)
+class TryEntry:
+    ticket: Ticket | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    state: RoomState
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Entered at once: mint an admission and forward in the same request."""
+
+    ticket: Ticket | None
+
+
+def triage(  # noqa: PLR0913  the facts of one decision, named
+    asked: Asked,
+    credential: Credential,
+    *,
+    is_void: bool,
+    room_state: RoomState,
+    now_s: float,
+    session_s: int,
+    network_has_credit: bool,
+    is_reachable: bool,
+) -> Forward | TryEntry | Hold:
+    """`is_void`: the admission was released, or its epoch is over. `network_has_credit`: few unconfirmed entries from there."""
+    admission = credential.admission
+    if admission is not None and not is_void:
+        return Forward(admission, renewal(admission, now_s, session_s, is_reachable=is_reachable))
+    if (
+        room_state is RoomState.IDLE
+        and asked.may_enter_at_once
+        and network_has_credit
+        and not credential.has_foreign_ticket
+    ):
+        ticket = credential.ticket.token if credential.ticket is not None else None
+        if ticket is None or not ticket.is_provisional:
+            return TryEntry(ticket)
+    return Hold(room_state)
+
+
+def renewal(admission: Verified[Admission], now_s: float, session_s: int, *, is_reachable: bool) -> Renewal:
+    """Half of the session used: the lease wants a touch; the touch confirmed: a fresh admission.
+
+    Without Redis the fresh one is given unconfirmed: an outage never ends an admission (promise 7).
+    """
+    token = admission.token
+    if token.is_instant and not admission.confirmed and admission.touched_at is None:
+        return Renewal.TOUCH
+    if token.expires_at_s - now_s > session_s / HALF_LIFE:
+        return Renewal.NONE
+    if admission.touched_at is None or (token.is_instant and not admission.confirmed):
+        return Renewal.TOUCH
+    return Renewal.REISSUE if admission.confirmed or not is_reachable else Renewal.NONE
+
+
+def settle(decision: TryEntry, standing: Standing | None, room_state: RoomState) -> Admit | Hold:
+    """What an attempt to enter came to; no standing means that Redis could not be asked."""
+    if standing is None:
+        return Hold(RoomState.UNREACHABLE)
+    match standing.code:
+        case Code.ADMITTED:
+            return Admit(decision.ticket)
+        case Code.BUSY | Code.ENDED | Code.HELD | Code.WAITING | Code.LOST | Code.AHEAD | Code.WITHDRAWN:
+            return Hold(RoomState.QUEUEING if room_state is RoomState.IDLE else room_state)
+        case Code.NEW | Code.KNOWN | Code.CALLED | Code.RECOVERING | Code.FULL | Code.CLOSED | Code.SOLD_OUT:
+            return Hold(room_state)
+        case _:
+            assert_never(standing.code)
+
+
+def admission_until_s(entered_at_s: int, now_s: int, session_s: int, session_max_s: int) -> int:
+    """When an admission issued now expires: one session on, and never after `session_max` from the entry."""
+    return max(now_s + 1, min(now_s + session_s, entered_at_s + session_max_s))
+
+
+def poll_after_ms(expected_s: float, chance: float) -> int:
+    """When a visitor asks again; `chance` is a random number in [0, 1) that spreads the crowd."""
+    low_s, high_s = POLL_S
+    wait_s = min(high_s, max(low_s, expected_s / POLL_SHARE))
+    return round(wait_s * (1 + POLL_JITTER * chance) * 1000)
+
+
+def origin_fault(headers: Mapping[str, str], own_origin: str, origins: tuple[str, ...]) -> str | None:
+    """Why a state-changing request is refused as cross-site, or None (`design.md` section 8, CSRF).
+
+    Sec-Fetch-Site decides when sent; else Origin; `null` is refused; neither means it is no browser.
+    """
+    site, origin = headers.get("Sec-Fetch-Site", ""), headers.get("Origin", "")
+    if site:
+        if site == "same-origin" or origin in origins:
+            return None
+        return f"this request came from another site (Sec-Fetch-Site: {site[:20]})"
+    if not origin or origin == own_origin or origin in origins:
+        return None
+    return "this request came from another origin"
+
+
+def return_path(text: str | None) -> str | None:
+    """A path and query to go back to, if it is safe to redirect to: ours, short, and without control characters."""
+    if not text or len(text.encode(errors="replace")) > 1024 or not text.startswith("/"):
+        return None
+    if text[1:2] in {"/", "\\"} or any(ord(char) < 0x20 or ord(char) == 0x7F for char in text):
+        return None
+    return text

@@ -1,0 +1,77 @@
+"""Builds the answers that are the gateway's own: JSON, problem documents (RFC 9457), pages and redirects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+import waitroom_ui
+
+NO_STORE: Final = "no-store"
+TITLES: Final = {
+    "admission-required": "This route has a line: join it to be let in",
+    "admission-ended": "This place was used or given up",
+    "room-full": "The line is full",
+    "sold-out": "Sold out",
+    "closed": "Closed",
+    "no-such-room": "There is no such room",
+    "no-ticket": "No valid ticket",
+    "cross-site": "Refused: asked for by another site",
+    "bad-request": "The request cannot be used",
+    "method-not-allowed": "Method not allowed",
+    "unreachable": "The line cannot be reached just now",
+    "misdirected": "This host is not served here",
+    "not-found": "Nothing is served here",
+    "overloaded": "Too many requests just now",
+}
+
+
+def answer(
+    status: int, body: bytes, content_type: str, headers: Mapping[str, str] | CIMultiDict[str] | None = None
+) -> web.Response:
+    """A whole answer, not to be stored unless its headers say so."""
+    merged = CIMultiDict(headers or {})
+    merged.setdefault("Cache-Control", NO_STORE)
+    merged["Content-Type"] = content_type
+    return web.Response(status=status, body=body, headers=merged)
+
+
+def json_answer(
+    document: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | CIMultiDict[str] | None = None
+) -> web.Response:
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    return answer(status, text.encode(), "application/json", headers)
+
+
+def problem(
+    status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None, **members: Any
+) -> web.Response:
+    """RFC 9457; `detail` is one sentence that says what to do."""
+    document = {"type": kind, "title": TITLES[kind], "status": status, "detail": detail, **members}
+    text = json.dumps(document, ensure_ascii=False)
+    return answer(status, text.encode(), "application/problem+json", headers)
+
+
+def page(
+    shown: waitroom_ui.Page, status: int = 200, headers: Mapping[str, str] | CIMultiDict[str] | None = None
+) -> web.Response:
+    merged: CIMultiDict[str] = CIMultiDict(shown.headers)
+    merged.extend(headers or {})
+    content_type = merged.pop("Content-Type", "text/html; charset=utf-8")
+    return answer(status, shown.body, content_type, merged)
+
+
+def redirect(status: int, location: str, headers: Mapping[str, str] | CIMultiDict[str] | None = None) -> web.Response:
+    merged: CIMultiDict[str] = CIMultiDict(headers or {})
+    merged["Location"] = location
+    return answer(status, b"", "text/plain; charset=utf-8", merged)
+
+
+def empty(status: int = 204, headers: Mapping[str, str] | CIMultiDict[str] | None = None) -> web.Response:
+    merged: CIMultiDict[str] = CIMultiDict(headers or {})
+    merged.setdefault("Cache-Control", NO_STORE)
+    return web.Response(status=status, headers=merged)

@@ -1,0 +1,62 @@
+"""What the operator port may do to rooms: see them, change their settings, reset them, take an upstream's report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from gateway.model import SettingsRecord
+from gateway.rules.pacing import SETTING_NAMES
+from gateway.web.desk import Desk
+from gateway.web.place import board_document
+
+
+class Control:
+    """Implements `operator.Rooms` over the desks. Calls that ask Redis raise `Unreachable`."""
+
+    def __init__(self, desks: Mapping[str, Desk]) -> None:
+        self._desks = desks
+
+    def ids(self) -> Sequence[str]:
+        return tuple(self._desks)
+
+    def summary(self, room_id: str) -> dict[str, Any]:
+        desk = self._desks[room_id]
+        board = board_document(desk)
+        shown = {
+            name: board[name] for name in ("room", "room_state", "waiting", "called", "active", "throughput", "as_of")
+        }
+        census = desk.queue.board.census if desk.queue.board else None
+        return shown | {
+            "parked": census.parked if census else None,
+            "entries_total": census.entries + census.instants if census else None,
+            "drain_rate": str(desk.queue.settings.drain_rate),
+            "rate_in_force": round(census.rate_per_s, 3) if census else None,
+            "stale": desk.queue.is_stale(),
+        }
+
+    def board(self, room_id: str) -> dict[str, Any]:
+        return board_document(self._desks[room_id])
+
+    async def read_settings(self, room_id: str) -> SettingsRecord:
+        queue = self._desks[room_id].queue
+        await queue.read_board()
+        base = {name: value for name, value in queue.record.base.items() if name in SETTING_NAMES}
+        return replace(queue.record, base=base)
+
+    async def write_settings(self, room_id: str, version: int, overrides: dict[str, Any]) -> SettingsRecord | None:
+        queue = self._desks[room_id].queue
+        written = await queue.change_settings(lambda record: replace(record, overrides=overrides), version)
+        return None if written is None else await self.read_settings(room_id)
+
+    async def reset(self, room_id: str, *, void_admissions: bool) -> int:
+        return await self._desks[room_id].queue.reset(void_admissions=void_admissions)
+
+    async def report(self, room_id: str, remaining: int | None, released: Sequence[bytes]) -> None:
+        queue = self._desks[room_id].queue
+        if remaining is not None:
+            queue.note_remaining(remaining)
+        for one in released:
+            queue.release_soon(one)
+        await queue.flush_releases()

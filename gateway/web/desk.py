@@ -1,0 +1,234 @@
+"""What all faces of one room share: its queue, its tokens and their cookies, and who has just come in."""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeVar
+
+from aiohttp import web
+
+import waitroom_ui
+from gateway.model import Admission, Room, RoomState, Standing, Ticket
+from gateway.queue.room import RoomQueue
+from gateway.rules import policy
+from gateway.rules.headers import cookie_values
+from gateway.rules.policy import Credential
+from gateway.rules.tokens import Keyring, Refusal, Verified, VerifiedCache
+
+NETWORK_UNCONFIRMED_MAX: Final = 20  # instant entries a network may have that never came back
+NETWORKS_MAX: Final = 10_000
+RATIOS_MAX: Final = 2_000
+RATIOS_S: Final = 180.0
+P90_PRIOR: Final = 1.5  # until enough people have entered: what leavers and no-shows make of an estimate
+
+
+T = TypeVar("T", bound=Ticket | Admission)
+
+
+class Events(Protocol):
+    """What the faces tell the metrics; the caller's own list."""
+
+    def joined(self, room: str, result: str) -> None: ...
+
+    def waited(self, room: str, waited_s: float, expected_s: float | None) -> None: ...
+
+
+@dataclass(slots=True)
+class Networks:
+    """Counts instant entries whose admission has not come back, by network, so that a script cannot take every slot."""
+
+    _counts: OrderedDict[str, int] = field(default_factory=OrderedDict)
+
+    def has_credit(self, network: str) -> bool:
+        return self._counts.get(network, 0) < NETWORK_UNCONFIRMED_MAX
+
+    def entered(self, network: str) -> None:
+        self._counts[network] = self._counts.pop(network, 0) + 1
+        if len(self._counts) > NETWORKS_MAX:
+            self._counts.popitem(last=False)
+
+    def confirmed(self, network: str) -> None:
+        left = self._counts.get(network, 0) - 1
+        if left > 0:
+            self._counts[network] = left
+        else:
+            self._counts.pop(network, None)
+
+
+class Waits:
+    """How real waits compared with what was promised, among those who entered in the last three minutes."""
+
+    def __init__(self) -> None:
+        self._ratios: deque[tuple[float, float]] = deque(maxlen=RATIOS_MAX)
+        self._p90 = P90_PRIOR
+        self._counted_at_s = 0.0
+
+    def add(self, now_s: float, ratio: float) -> None:
+        self._ratios.append((now_s, ratio))
+
+    def p90(self, now_s: float) -> float:
+        """The ratio that nine of ten stayed below; counted anew once a second."""
+        if now_s - self._counted_at_s >= 1.0:
+            self._counted_at_s = now_s
+            while self._ratios and self._ratios[0][0] < now_s - RATIOS_S:
+                self._ratios.popleft()
+            ordered = sorted(ratio for _, ratio in self._ratios)
+            self._p90 = max(1.0, ordered[len(ordered) * 9 // 10]) if len(ordered) >= 20 else P90_PRIOR
+        return self._p90
+
+
+class JoinMeter:
+    """The joins a gateway process takes a second for one room: a bucket that holds one second."""
+
+    def __init__(self, rate_s: int, monotonic: Callable[[], float]) -> None:
+        self._rate_s = rate_s
+        self._monotonic = monotonic
+        self._credit = float(rate_s)
+        self._at_s = monotonic()
+
+    def take(self) -> bool:
+        now_s = self._monotonic()
+        self._credit = min(self._rate_s, self._credit + (now_s - self._at_s) * self._rate_s)
+        self._at_s = now_s
+        if self._credit < 1:
+            return False
+        self._credit -= 1
+        return True
+
+
+class Desk:
+    """One room's queue, keys, pages and memories of this process."""
+
+    def __init__(
+        self,
+        queue: RoomQueue,
+        keyring: Keyring,
+        tickets: VerifiedCache[Ticket],
+        admissions: VerifiedCache[Admission],
+        events: Events,
+        *,
+        https: bool,
+    ) -> None:
+        self.queue = queue
+        self.room: Room = queue.room
+        self.keyring = keyring
+        self.tickets = tickets
+        self.admissions = admissions
+        self.events = events
+        self.https = https
+        self.networks = Networks()
+        self.waits = Waits()
+        self.joins = JoinMeter(self.room.joins_per_s, queue.clock.monotonic)
+        prefix = "__Host-waitroom" if https else "waitroom"
+        self.ticket_cookie = f"{prefix}-ticket-{self.room.id}"
+        self.admission_cookie = f"{prefix}-admission-{self.room.id}"
+        self._attributes = f"; Path=/; HttpOnly; SameSite=Lax{'; Secure' if https else ''}"
+        self._message: dict[str, str] = {}
+        self._message_at_s = 0.0
+        polls = self.room.board_poll_s
+        self.page = waitroom_ui.waiting_page(self.room.id, self.room.entry, board_poll_s=polls)
+        self.posted_page = waitroom_ui.waiting_page(self.room.id, self.room.entry, posted=True, board_poll_s=polls)
+
+    def now_s(self) -> int:
+        return int(self.queue.clock.now_s())
+
+    def room_state(self) -> RoomState:
+        if self.queue.board is None or self.queue.is_stale():
+            return RoomState.UNREACHABLE
+        return self.queue.board.room_state(self.room.waiting_max)
+
+    def credential(self, request: web.BaseRequest) -> Credential:
+        """The tokens the request brought that count. Two cookies of one name are none: a neighbour may have tossed one."""
+        headers = request.headers
+        now_s = self.now_s()
+        cookies = headers.getall("Cookie", ())
+        ticket_texts = cookie_values(cookies, self.ticket_cookie) if cookies else []
+        admission_texts = cookie_values(cookies, self.admission_cookie) if cookies else []
+        from_cookie = bool(ticket_texts or admission_texts)
+        if not from_cookie:
+            ticket_texts = headers.getall("Waitroom-Ticket", [])
+            admission_texts = headers.getall("Waitroom-Admission", [])
+        admission = self._one(self.admissions, admission_texts, now_s)
+        ticket = self._one(self.tickets, ticket_texts, now_s)
+        is_foreign = isinstance(ticket, Refusal) and ticket.may_be_ours
+        if isinstance(ticket, Verified):
+            if ticket.token.epoch < self.queue.memory.epoch:
+                ticket = None
+            else:
+                self.queue.remember(ticket.token)
+        return Credential(
+            admission if isinstance(admission, Verified) else None,
+            ticket if isinstance(ticket, Verified) else None,
+            is_foreign,
+            from_cookie,
+        )
+
+    def _one(self, cache: VerifiedCache[T], texts: list[str], now_s: int) -> Verified[T] | Refusal | None:
+        return cache.read(texts[0], self.room.id, now_s) if len(texts) == 1 else None
+
+    @property
+    def message_at_s(self) -> float:
+        """When the operators' message was first seen here, in Redis seconds."""
+        texts = self.queue.settings.message
+        if texts != self._message:
+            self._message, self._message_at_s = texts, self.queue.clock.now_s()
+        return self._message_at_s
+
+    def is_void(self, credential: Credential) -> bool:
+        return credential.admission is not None and self.queue.is_admission_void(credential.admission.token)
+
+    # --- minting ------------------------------------------------------------------------------------------------------
+
+    def new_ticket(self, identity: bytes, standing: Standing, expected_s: float | None) -> tuple[str, Ticket]:
+        now_s = self.now_s()
+        ticket = Ticket(
+            room=self.room.id,
+            id=identity,
+            number=standing.number,
+            epoch=standing.epoch,
+            joined_at_s=now_s,
+            issued_at_s=now_s,
+            expires_at_s=now_s + 2 * self.room.absence_max_s,
+            expected_s=None if expected_s is None else round(expected_s),
+        )
+        return self.mint_ticket(ticket), ticket
+
+    def mint_ticket(self, ticket: Ticket) -> str:
+        text = self.keyring.mint_ticket(ticket)
+        self.tickets.keep(text, ticket)
+        return text
+
+    def new_admission(
+        self, identity: bytes, *, is_instant: bool, entered_at_s: int | None = None
+    ) -> tuple[str, Admission]:
+        """An admission issued now; `entered_at_s` of the first one bounds all renewals."""
+        now_s = self.now_s()
+        entered_s = now_s if entered_at_s is None else entered_at_s
+        until_s = policy.admission_until_s(entered_s, now_s, self.room.session_s, self.room.session_max_s)
+        epoch = self.queue.memory.epoch
+        admission = Admission(self.room.id, identity, epoch, entered_s, now_s, until_s, is_instant)
+        text = self.keyring.mint_admission(admission)
+        self.admissions.keep(text, admission)
+        return text, admission
+
+    @staticmethod
+    def random_id() -> bytes:
+        return secrets.token_bytes(16)
+
+    # --- cookies ------------------------------------------------------------------------------------------------------
+
+    def set_ticket(self, text: str, ticket: Ticket) -> str:
+        return f"{self.ticket_cookie}={text}; Max-Age={max(1, ticket.expires_at_s - self.now_s())}{self._attributes}"
+
+    def set_admission(self, text: str, admission: Admission) -> str:
+        age_s = max(1, admission.expires_at_s - self.now_s())
+        return f"{self.admission_cookie}={text}; Max-Age={age_s}{self._attributes}"
+
+    def drop_ticket(self) -> str:
+        return f"{self.ticket_cookie}=; Max-Age=0{self._attributes}"
+
+    def drop_admission(self) -> str:
+        return f"{self.admission_cookie}=; Max-Age=0{self._attributes}"

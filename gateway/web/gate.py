@@ -1,0 +1,236 @@
+"""The way in: judges every request of the public port by its route, and forwards, admits, holds or answers it.
+
+Reads as the request goes: route, credential, decision, outcome (`design.md` section 12). What is decided is decided in
+`rules/`; here it is acted on. Only `_forward` reaches a protected upstream, and only with an admission or a bypass rule.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Final, Protocol, assert_never
+
+from aiohttp import web
+
+from gateway.errors import Unreachable
+from gateway.metrics import Kind, Shed
+from gateway.model import Contact, Room, Upstream
+from gateway.rules import headers as fields
+from gateway.rules import policy, routes
+from gateway.rules.policy import Asked, Forward, Hold, TryEntry
+from gateway.rules.tokens import subject_of
+from gateway.web import answers
+from gateway.web.auth import Auth
+from gateway.web.desk import Desk
+from gateway.web.lobby import Lobby
+from gateway.web.passage import Passage
+from gateway.web.upstream import Plan, Upstreams
+
+RETRY_HELD_S: Final = 5
+ADMISSION_IN_FLIGHT_MAX: Final = 16  # a browser opens six connections; a shared or stolen admission is no battering ram
+
+
+LOBBY_KINDS: Final = {
+    "": Kind.PAGE,
+    "ticket": Kind.JOIN,
+    "status": Kind.STATUS,
+    "admission": Kind.CLAIM,
+    "leave": Kind.LEAVE,
+    "board": Kind.BOARD,
+}
+Answer = tuple[Kind, web.StreamResponse]
+
+
+class Events(Protocol):
+    """What the gate tells the metrics."""
+
+    def answered_request(self, kind: Kind, seconds: float) -> None: ...
+
+    def entered_at_once(self, room: str) -> None: ...
+
+    def bypassed(self, room: str, rule: str) -> None: ...
+
+    def shed(self, kind: Shed) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the gate needs to know of its configuration."""
+
+    routes: routes.Routes
+    upstreams: Mapping[str, Upstream]
+    trusted_proxies: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
+    https: bool
+
+
+class Gate:
+    """The public port's handler: `serve(request)`. `wall_s` is for signatures alone."""
+
+    def __init__(  # noqa: PLR0913  the composition root names each part
+        self,
+        surroundings: Surroundings,
+        desks: Mapping[str, Desk],
+        upstreams: Upstreams,
+        site: Callable[[web.BaseRequest, str], web.StreamResponse],
+        events: Events,
+        wall_s: Callable[[], float],
+    ) -> None:
+        self._here = surroundings
+        self._desks = desks
+        self._lobbies = {room: Lobby(desk) for room, desk in desks.items()}
+        self._auth = Auth(surroundings, desks, wall_s)
+        self._upstreams = upstreams
+        self._site = site
+        self._events = events
+        self._wall_s = wall_s
+        self._in_flight: Counter[bytes] = Counter()
+
+    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        started_s = perf_counter()
+        kind, response = await self._judge(request)
+        self._events.answered_request(kind, perf_counter() - started_s)
+        return response
+
+    async def _judge(self, request: web.BaseRequest) -> Answer:
+        target = request.raw_path
+        if target.startswith("/_waitroom/"):  # polls: most of what a crowd asks
+            return await self._ours(request, target[11:].partition("?")[0])
+        peer = request.remote or ""
+        client = fields.client_address(peer, request.headers.getall("X-Forwarded-For", ()), self._here.trusted_proxies)
+        route = self._here.routes.match(request.headers.get("Host"), target, request.method, client)
+        match route:
+            case routes.Protected(room):
+                return await self._protected(request, room, client)
+            case routes.Unprotected(upstream):
+                return Kind.UNPROTECTED, await self._upstreams.forward(request, self._plan(request, upstream))
+            case routes.Bypassed(room, rule):
+                self._events.bypassed(room.id, rule.name)
+                plan = self._plan(request, room.upstream, room)
+                return Kind.BYPASSED, await self._upstreams.forward(request, plan)
+            case routes.Ours(rest):
+                return await self._ours(request, rest)
+            case routes.Refused(status, reason):
+                return Kind.REFUSED, refused(status, reason)
+            case _:
+                assert_never(route)
+
+    # --- ours -------------------------------------------------------------------------------------------------------
+
+    async def _ours(self, request: web.BaseRequest, rest: str) -> Answer:
+        room, slash, path = rest.partition("/")
+        if room == "auth":
+            return Kind.AUTH, await self._auth.serve(request, slash + path)
+        lobby = self._lobbies.get(room)
+        if lobby is None:
+            return Kind.OTHER, self._site(request, rest)
+        if not slash:
+            return Kind.OTHER, answers.redirect(308, f"/_waitroom/{room}/")
+        kind = LOBBY_KINDS.get(path, Kind.OTHER)
+        return Kind.LEAVE if request.method == "DELETE" else kind, await lobby.serve(request, path)
+
+    # --- protected --------------------------------------------------------------------------------------------------
+
+    async def _protected(self, request: web.BaseRequest, room: Room, client: str | None) -> Answer:
+        desk = self._desks[room.id]
+        asked = Asked.of(request.method, request.headers)
+        credential = desk.credential(request)
+        network = network_of(client or request.remote or "")
+        decision = policy.triage(
+            asked,
+            credential,
+            is_void=desk.is_void(credential),
+            room_state=desk.room_state(),
+            now_s=desk.queue.clock.now_s(),
+            session_s=room.session_s,
+            network_has_credit=desk.networks.has_credit(network),
+            is_reachable=desk.queue.is_reachable,
+        )
+        match decision:
+            case Forward():
+                passage = Passage.of(desk, decision, asked, credential, network)
+            case TryEntry(ticket):
+                identity = ticket.id if ticket is not None else desk.random_id()
+                contact = Contact(identity, ticket.number, ticket.epoch) if ticket else Contact(identity)
+                try:
+                    standing = await desk.queue.enter(contact)
+                except Unreachable:
+                    standing = None
+                outcome = policy.settle(decision, standing, desk.room_state())
+                if isinstance(outcome, Hold):
+                    return self._hold(desk, asked, outcome)
+                self._events.entered_at_once(room.id)
+                passage = Passage.entered(desk, identity, asked, credential, network)
+            case Hold():
+                return self._hold(desk, asked, decision)
+            case _:
+                assert_never(decision)
+        return Kind.ADMITTED, await self._forward(request, desk, passage)
+
+    async def _forward(self, request: web.BaseRequest, desk: Desk, passage: Passage) -> web.StreamResponse:
+        identity = passage.admission.id
+        if self._in_flight[identity] >= ADMISSION_IN_FLIGHT_MAX:
+            self._events.shed(Shed.ADMISSION_IN_FLIGHT)
+            detail = f"this admission has {ADMISSION_IN_FLIGHT_MAX} requests under way: wait for one to end"
+            return answers.problem(429, "overloaded", detail, {"Retry-After": "1"})
+        self._in_flight[identity] += 1
+        try:
+            plan = self._plan(request, desk.room.upstream, desk.room, passage)
+            return await self._upstreams.forward(request, plan)
+        finally:
+            self._in_flight[identity] -= 1
+            if not self._in_flight[identity]:
+                del self._in_flight[identity]
+
+    @staticmethod
+    def _hold(desk: Desk, asked: Asked, held: Hold) -> Answer:
+        room = desk.room
+        headers = {"Retry-After": str(RETRY_HELD_S), "Waitroom-State": "waiting", "Waitroom-Room": room.id}
+        if asked.is_navigation or asked.is_sent_form:
+            shown = desk.posted_page if asked.is_sent_form else desk.page
+            return Kind.PAGE, answers.page(shown, room.queueing_status, headers)
+        headers["Link"] = f'</_waitroom/{room.id}/ticket>; rel="waitroom-join"'
+        detail = f"join the line: POST /_waitroom/{room.id}/ticket, then ask /_waitroom/{room.id}/status as it says"
+        members = {"room": room.id, "room_state": held.state.value}
+        return Kind.TURNED_AWAY, answers.problem(429, "admission-required", detail, headers, **members)
+
+    def _plan(
+        self, request: web.BaseRequest, upstream: str, room: Room | None = None, passage: Passage | None = None
+    ) -> Plan:
+        added: tuple[tuple[str, str], ...] = ()
+        if passage is not None and room is not None:
+            subject, key = subject_of(passage.admission.id), self._here.upstreams[upstream].signing_key
+            added = (("Waitroom-Subject", subject), ("Waitroom-Room", room.id))
+            if key:
+                added += (("Waitroom-Signature", fields.signature(key, room.id, subject, int(self._wall_s()))),)
+        peer = request.remote or ""
+        return Plan(
+            upstream=upstream,
+            room=room.id if room is not None else None,
+            room_in_flight_max=room.max_in_flight if room is not None else 0,
+            headers=added,
+            on_head=passage.on_head if passage is not None else None,
+            on_alive=passage.on_alive if passage is not None else None,
+            peer=peer,
+            is_peer_trusted=bool(self._here.trusted_proxies) and fields.is_trusted(peer, self._here.trusted_proxies),
+            scheme="https" if self._here.https else "http",
+            is_navigation="text/html" in request.headers.get("Accept", ""),
+        )
+
+
+def refused(status: int, reason: str) -> web.Response:
+    kind = {400: "bad-request", 404: "not-found", 421: "misdirected"}[status]
+    return answers.problem(status, kind, reason)
+
+
+def network_of(address: str) -> str:
+    """The /24 or /64 an address is of, as text; what is no address counts as one network."""
+    head, _, _ = address.rpartition(".")
+    if head and ":" not in address:
+        return head
+    try:
+        return str(ipaddress.ip_network(f"{address}/64", strict=False))
+    except ValueError:
+        return "unknown"

@@ -1,0 +1,229 @@
+"""Owns an open port: which connections and requests get as far as the gate, how long they may take, how it closes.
+
+aiohttp's low-level server parses requests; what it accepts and should not is refused here before anyone acts on it.
+Deadlines: an idle connection, a head that trickles in, a client that does not take its answer. A body's deadline is
+with who reads it (`exchange.BODY_TIMEOUT_S`, `read_body`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, cast
+
+from aiohttp import http_parser, web
+from aiohttp.http_exceptions import LineTooLong
+
+from gateway.errors import StartError
+from gateway.rules.headers import framing_fault
+
+log = logging.getLogger("waitroom")
+
+FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one port in one process."""
+
+    header_bytes_max: int = 32_768  # of a whole head: bank cookies are long
+    header_fields_max: int = 100  # as many as Apache takes
+    connections_max: int = 20_000
+    idle_timeout_s: float = 75.0  # nginx's; longer than the 60 s after which balancers drop a connection themselves
+    head_timeout_s: float = 15.0
+    write_timeout_s: float = 30.0
+    linger_s: float = 5.0  # how long the rest of a body is read away after an early answer
+    read_buffer_bytes: int = 65_536
+
+
+def bind(host: str, port: int, *, backlog: int = 4096) -> socket.socket:
+    """A listening-to-be socket; `StartError` says in a sentence why there is none."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(backlog)
+    except OSError as fault:
+        sock.close()
+        if fault.errno == errno.EADDRINUSE:
+            raise StartError(f"port {port} on {host} is in use by another process") from None
+        raise StartError(f"cannot listen on {host}:{port}: {fault.strerror or fault}") from None
+    sock.setblocking(False)
+    return sock
+
+
+class Listener:
+    """One port and its connections. `open`, then `begin_lame_duck` and `close` in that order to lose nothing."""
+
+    def __init__(self, handler: Handler, limits: Limits | None = None) -> None:
+        if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+            raise StartError("aiohttp runs on its pure-Python parser, which is not safe here: install a binary wheel")
+        self.limits = limits or Limits()
+        self.is_lame_duck = False
+        self._handler = handler
+        self._web = web.Server(self._answer, handler_cancellation=True)
+        self._server: asyncio.Server | None = None
+
+    async def open(self, sock: socket.socket) -> None:
+        """Accept on this socket, which may come from a parent process; it is closed with the listener."""
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # Inherited by what is accepted: the kernel ends a connection whose peer takes nothing for so long, also
+            # while it is being closed, when no one here waits for it any more.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.limits.write_timeout_s * 1000))
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(self, self._web, loop), sock=sock, backlog=4096)
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None, "not open"  # noqa: S101 - a broken invariant
+        return int(self._server.sockets[0].getsockname()[1])
+
+    @property
+    def connections(self) -> int:
+        return len(self._web.connections)
+
+    def begin_lame_duck(self) -> None:
+        """Serve on, but ask clients with every answer to connect anew, elsewhere."""
+        self.is_lame_duck = True
+
+    async def close(self, grace_s: float) -> None:
+        """Accept no more, let what is in flight end within `grace_s`, then cut it."""
+        self.is_lame_duck = True
+        if self._server is not None:
+            self._server.close()
+        self._web.pre_shutdown()
+        await self._web.shutdown(grace_s)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if (fault := framing_fault(request.version, request.raw_headers)) is not None:
+            log.debug("request_refused", extra={"fault": fault})
+            return refusal(400)
+        if sum(len(name) + len(value) for name, value in request.raw_headers) > self.limits.header_bytes_max:
+            return refusal(431)
+        response = await self._handler(request)
+        if not response.prepared:
+            response.headers.setdefault("Server", "waitroom")  # else aiohttp names itself and Python's version
+            if self.is_lame_duck:
+                response.force_close()
+        return response
+
+
+def refusal(status: int) -> web.Response:
+    """A short answer to what is no proper request; it quotes nothing and ends the connection."""
+    response = web.Response(
+        status=status, text=f"{status} {HTTPStatus(status).phrase}\n", headers={"Server": "waitroom"}
+    )
+    response.force_close()
+    return response
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's connection with the deadlines it lacks, and without its talkative error pages."""
+
+    __slots__ = ("_head_bytes", "_head_late", "_limits", "_listener", "_unsent_bytes", "_write_late")
+
+    def __init__(self, listener: Listener, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+        limits = listener.limits
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=limits.idle_timeout_s,
+            max_line_size=limits.header_bytes_max,
+            max_field_size=limits.header_bytes_max,
+            max_headers=limits.header_fields_max,
+            lingering_time=limits.linger_s,
+            read_bufsize=limits.read_buffer_bytes,
+            auto_decompress=False,
+            access_log=None,  # type: ignore[arg-type]  # falsy switches it off
+        )
+        self._listener = listener
+        self._limits = limits
+        self._head_late: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._write_late: asyncio.TimerHandle | None = None
+        self._unsent_bytes = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._listener.connections >= self._limits.connections_max:
+            self.close()  # nothing it sends is read
+            cast(asyncio.Transport, transport).write(FULL)
+            transport.close()
+            return
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        for timer in (self._head_late, self._write_late):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # Most heads come in one segment and never get here with the waiter still waiting: no timer for them.
+        if self._waiter is not None and not self._waiter.done() and not self._messages:
+            self._head_bytes += len(data)
+            if self._head_late is None and data:
+                self._head_late = self._loop.call_later(self._limits.head_timeout_s, self.force_close)
+            if self._head_bytes > 2 * self._limits.header_bytes_max:  # line, fields and what separates them
+                self.force_close()
+        elif self._head_late is not None:
+            self._head_late.cancel()
+            self._head_late = None
+            self._head_bytes = 0
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unsent_bytes = self._unsent()
+        self._write_late = self._loop.call_later(self._limits.write_timeout_s, self._check_writing)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._write_late is not None:
+            self._write_late.cancel()
+            self._write_late = None
+
+    def _check_writing(self) -> None:
+        """Cut a client that took nothing since the last look; one that is only slow goes on."""
+        unsent = self._unsent()
+        if self.transport is not None and unsent >= self._unsent_bytes:
+            self.transport.abort()
+            return
+        self._unsent_bytes = unsent
+        self._write_late = self._loop.call_later(self._limits.write_timeout_s, self._check_writing)
+
+    def _unsent(self) -> int:
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status >= 500:
+            log.error("request_failed", extra={"status": status}, exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun: another one would land inside it")
+        return refusal(431 if isinstance(exc, LineTooLong) else status)
+
+
+async def read_body(request: web.BaseRequest, bytes_max: int, timeout_s: float = 10.0) -> bytes | None:
+    """A small request body, whole; None if it is longer, malformed or too slow: answer that with `refusal`."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(timeout_s):
+            while piece := await request.content.readany():
+                body += piece
+                if len(body) > bytes_max:
+                    return None
+    except (TimeoutError, web.RequestPayloadError):
+        return None
+    return bytes(body)

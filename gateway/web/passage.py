@@ -1,0 +1,98 @@
+"""One admitted request on its way: what its answer tells the lease, and what the lease adds to its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from gateway.model import Admission
+from gateway.rules.policy import Asked, Credential, Forward, Renewal
+from gateway.rules.tokens import Verified
+from gateway.web.desk import Desk
+
+# A cookie may not ride on these: 206 and 304 update or complete what a cache already holds.
+NO_COOKIE: Final = frozenset({206, 304})
+REMAINING_DIGITS_MAX: Final = 12
+
+
+@dataclass(slots=True)
+class Passage:
+    """The admission a request passes with, and the fresh one it brings back, if any."""
+
+    desk: Desk
+    admission: Admission
+    verified: Verified[Admission] | None
+    fresh: tuple[str, Admission] | None
+    uses_headers: bool  # the client keeps its tokens itself
+
+    @classmethod
+    def of(cls, desk: Desk, decision: Forward, asked: Asked, credential: Credential, network: str) -> Passage:
+        """With an admission that was brought; renews it as decided."""
+        verified, fresh = decision.admission, None
+        uses_headers = asked.is_app and not credential.from_cookie
+        if decision.renewal is not Renewal.NONE:
+            cls._touch(desk, verified, network)
+        if decision.renewal is Renewal.REISSUE:
+            old = verified.token
+            fresh = desk.new_admission(old.id, is_instant=False, entered_at_s=old.entered_at_s)
+        return cls(desk, verified.token, verified, fresh, uses_headers)
+
+    @classmethod
+    def entered(cls, desk: Desk, identity: bytes, asked: Asked, credential: Credential, network: str) -> Passage:
+        """With an instant entry, made just now."""
+        fresh = desk.new_admission(identity, is_instant=True)
+        desk.networks.entered(network)
+        return cls(desk, fresh[1], None, fresh, asked.is_app and not credential.from_cookie)
+
+    @staticmethod
+    def _touch(desk: Desk, verified: Verified[Admission], network: str) -> None:
+        if verified.token.is_instant and verified.touched_at is None:
+            desk.networks.confirmed(network)
+        verified.touched_at, verified.confirmed = desk.queue.clock.monotonic(), False
+
+        def on_answer(lease_us: int) -> None:
+            verified.confirmed = lease_us > 0
+
+        desk.queue.touch(verified.token, on_answer)
+
+    def on_head(self, status: int, to_client: CIMultiDict[str], from_upstream: CIMultiDictProxy[str]) -> None:
+        """Read what the bank says of the lease and the stock, and add what the client is to keep."""
+        desk = self.desk
+        remaining = from_upstream.get("Waitroom-Remaining", "")
+        if remaining.isascii() and remaining.isdigit() and len(remaining) <= REMAINING_DIGITS_MAX:
+            desk.queue.note_remaining(int(remaining))
+        if from_upstream.get("Waitroom-Release", "") == "1":
+            desk.queue.release_soon(self.admission.id)
+            self._release(status, to_client)
+            return
+        newest = self.fresh[1] if self.fresh is not None else self.admission
+        to_client["Waitroom-Lease"] = str(max(0, newest.expires_at_s - desk.now_s()))
+        if self.fresh is None:
+            return
+        text, admission = self.fresh
+        if self.uses_headers:
+            to_client["Waitroom-Admission"] = text
+            self._keep_private(to_client)
+        elif status not in NO_COOKIE:
+            to_client.add("Set-Cookie", desk.set_admission(text, admission))
+            if self.verified is None:
+                to_client.add("Set-Cookie", desk.drop_ticket())
+            self._keep_private(to_client)
+
+    def _release(self, status: int, to_client: CIMultiDict[str]) -> None:
+        to_client["Waitroom-Lease"] = "0"
+        if not self.uses_headers and status not in NO_COOKIE:
+            to_client.add("Set-Cookie", self.desk.drop_admission())
+            self._keep_private(to_client)
+
+    @staticmethod
+    def _keep_private(to_client: CIMultiDict[str]) -> None:
+        """An answer that bears a token is for one person: caches have stored and replayed them (`facts.md`)."""
+        to_client.popall("Cache-Control", None)
+        to_client["Cache-Control"] = "private, no-store"
+
+    def on_alive(self) -> None:
+        """A long transfer or WebSocket holds its lease while it lasts."""
+        self.desk.queue.touch(self.admission, lambda _lease_us: None)

@@ -6,8 +6,7 @@ ARGS ?=
 BIN := .venv/bin
 
 # PROGRAM:PACKAGE of Debian 12 that tests run for real.
-TEST_PROGRAMS := redis-server:redis-server haproxy:haproxy nginx:nginx-light chromium:chromium wrk:wrk \
-	h2load:nghttp2-client caddy:caddy
+TEST_PROGRAMS := redis-server:redis-server chromium:chromium javac:openjdk-17-jdk-headless njs:njs wrk:wrk
 
 # What builds the packages is pinned, too: new pips read the second variable for that, old ones the first.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
@@ -49,7 +48,7 @@ demo: install ## a crowd, a bank and the gateway between them; ARGS="--help" for
 	@$(BIN)/waitroom demo $(ARGS)
 
 demo-without: install ## the same crowd before the same bank, without the gateway
-	@$(BIN)/waitroom demo --without-gateway $(ARGS)
+	@$(BIN)/waitroom demo --without $(ARGS)
 
 check: install ## what CONFIG=waitroom.toml comes to, or all its faults
 	@$(BIN)/waitroom check $(CONFIG)

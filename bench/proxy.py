@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import re
 import socket
 import statistics
@@ -146,6 +147,7 @@ def main() -> None:
             await roles[args.role](*args.ports)  # type: ignore[misc]
             await asyncio.Event().wait()
 
+        logging.disable()  # wrk hangs up in the middle of answers, and aiohttp complains about each
         uvloop.run(run())
     bank, gateway, bare = free_port(), free_port(), free_port()
     processes = [spawn("bank", bank), spawn("gateway", gateway, bank), spawn("bare", bare, bank)]

@@ -1,0 +1,69 @@
+"""A virtual waiting room: a gateway that holds the crowd in a fair line so that the bank behind it stands.
+
+The tour, in reading order. Imports point down this list's layers only, from the command to the nouns; a test holds it.
+
+The nouns
+    model.py              what configuration, queue, tokens and answers are made of
+    errors.py             broken infrastructure and refused configuration; bad input is a value
+    tasks.py              every background task has an owner
+
+The configuration: waitroom.toml and the environment in, a Config out
+    config.py             the steps from file to Config, and all faults at once
+    notation.py           rates, durations, hosts, paths: how people write them, and what is allowed
+    schema.py             the tables of the file: keys, defaults, bounds
+    environment.py        WAITROOM_<TABLE>_<KEY>, and ..._FILE for secrets
+    draft.py              the document read table by table; every fault becomes a sentence
+    relations.py          what must hold between keys, and why
+    secretfile.py         small secret files: tokens, keys
+    notes.py              what follows from the figures
+    overview.py           what `waitroom check` prints
+
+The rules: pure decisions, no clock and no network
+    rules/routes.py       whose request is this? host and target, in every spelling
+    rules/policy.py       forward, admit, hold or turn away
+    rules/board.py        positions, times and states from what a room publishes
+    rules/tokens.py       tickets and admissions, minted and read
+    rules/keys.py         the keys they are signed with
+    rules/pacing.py       settings as the door counts them
+    rules/settings.py     what an operator's patch makes of them
+    rules/headers.py      what an intermediary does to HTTP/1.1 heads
+    rules/body.py         where an answer's body ends
+
+The queue: the only speaker of Redis
+    queue/store.py        one room's transitions, one method a script (queue/lua/)
+    queue/connect.py      every form of URL, the embedded server, one meaning of all failures
+    queue/batching.py     one call for what a turn of the event loop asks
+    queue/claims.py       claims that the door keeps waiting, lowest number first
+    queue/room.py         a room as this process sees and remembers it
+    queue/statefile.py    what outlives a restart of gateways and Redis together
+    metrics.py            every metric: name, labels, buckets
+
+The loops and the faces
+    drain.py              ticks, boards, marks, held claims, healing
+    web/listener.py       an open port, and what gets as far as the gate
+    web/gate.py           the way in: judge a request, then act
+    web/desk.py           what all faces of one room share
+    web/lobby.py          the waiting visitor's side: join, status, claim, leave, renew
+    web/place.py          what a visitor is told: status and board
+    web/poll.py           the answer to a poll, filled into a form made before
+    web/reply.py          a room's answers, as JSON or as small pages
+    web/ready.py          an answer whose head was built beforehand
+    web/answers.py        JSON, problem documents, pages, redirects
+    web/auth.py           the verdict for edges that ask before they pass a request on
+    web/site.py           our URLs of no room: health, public keys, the contract
+    web/openapi.py        the contract as OpenAPI 3.1
+    web/passage.py        one admitted request on its way, and its lease
+    web/upstream.py       the way to the upstreams: who may go, and what a failure becomes
+    web/backend.py        one upstream: its URLs, shares and health
+    web/pool.py           its connections
+    web/exchange.py       one request there and back, streamed
+    web/websocket.py      bytes of upgraded connections
+    web/operator.py       health, metrics, console and API of operators
+    web/control.py        what that API may do to rooms
+
+The whole
+    instruments.py        events met by metrics
+    app.py                wiring, start and stop, the only wall clock
+    cli.py                the `waitroom` command
+    demo/                 a bank with limits, and the crowd that would bring it down
+"""

@@ -1,9 +1,9 @@
-"""Composition root: reads the clocks, wires the parts of one gateway process, starts them in order and stops them so that nothing
-is lost.
+"""Composition root: wires the parts of one gateway process, starts and stops them in order; the only wall clock.
 
-Order of start: keys, Redis, ports, loops, listeners. An unreachable Redis does not stop the start: what is not protected and who is
-admitted pass, newcomers are held, and the loops go on as soon as it answers. Order of stop: not ready any more, answers
-that ask for a new connection elsewhere, `stop_grace`, then no new connections, then what is in flight, then the loops.
+Order of start: keys, ports, Redis, loops, listeners. An unreachable Redis does not stop the start: what is not
+protected and who is admitted pass, newcomers are held, and the loops go on as soon as it answers. Order of stop: not
+ready any more, answers that ask for a new connection elsewhere, `stop_grace`, then no new connections, then what is in
+flight, then the loops: nothing that was begun is lost.
 """
 
 from __future__ import annotations

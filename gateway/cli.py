@@ -33,7 +33,10 @@ class UsageError(WaitroomError):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; what goes wrong is one sentence on stderr, never a traceback."""
-    asked = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    # The demo reads its own arguments: argparse cannot hand on what begins with an option.
+    is_demo = given[:1] == ["demo"]
+    asked = argparse.Namespace(run=_demo, arguments=given[1:]) if is_demo else _parser().parse_args(given)
     try:
         run: int = asked.run(asked)
     except UsageError as fault:
@@ -86,9 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_file(edge)
     edge.set_defaults(run=_edge)
 
-    demo = commands.add_parser("demo", help="a crowd, a bank, and a gateway between them", add_help=False)
-    demo.add_argument("arguments", nargs=argparse.REMAINDER)
-    demo.set_defaults(run=_demo)
+    commands.add_parser("demo", help="a crowd, a bank, and a gateway between them; --help for its own arguments")
     return parser
 
 

@@ -33,6 +33,10 @@ class Events(Protocol):
 
     def ticked(self, room: str, called: int) -> None: ...
 
+    def kept_up(self, room: str, lapsed: int, no_shows: int, expired: int) -> None: ...
+
+    def released(self, room: str, count: int) -> None: ...
+
     def beat(self, queue: RoomQueue, seconds: float, *, is_upstream_up: bool) -> None: ...
 
     def failed_loop(self, room: str) -> None: ...
@@ -96,14 +100,23 @@ class Drain:
         ticked = await queue.store.tick(is_upstream_down=queue.claims.is_shut)
         self._events.ticked(queue.room.id, ticked.called)
         if not ticked.is_early:
-            while await queue.store.upkeep():
-                await asyncio.sleep(TICK_MIN_S)
+            await self._keep_up()
         return max(TICK_MIN_S, ticked.due_us / 1e6)
+
+    async def _keep_up(self) -> None:
+        queue = self._queue
+        while True:
+            done = await queue.store.upkeep()
+            self._events.kept_up(queue.room.id, done.lapsed, done.no_shows, done.expired)
+            if not done.is_more:
+                return
+            await asyncio.sleep(TICK_MIN_S)
 
     async def _marks(self) -> float:
         await self._queue.flush_marks()
         return MARKS_S
 
     async def _releases(self) -> float:
-        await self._queue.flush_releases()
+        freed = await self._queue.flush_releases()
+        self._events.released(self._queue.room.id, freed)
         return RELEASES_S

@@ -17,7 +17,7 @@ from gateway.model import PERMIT_UNITS, Rate
 RATE_PER_S_MAX: Final = 100_000
 # The door counts in 1 / PERMIT_UNITS of a permit, in Lua's doubles: a full bucket must stay exact, below 2^53.
 BURST_MAX: Final = 1_000_000
-assert BURST_MAX * PERMIT_UNITS < 2**53  # noqa: S101 - a relation between constants
+assert BURST_MAX * PERMIT_UNITS < 2**53
 
 RATE_ALLOWED: Final = f'whole entries per s, min or h, up to {RATE_PER_S_MAX}/s: "50/s", "3000/min", "10/h"'
 DURATION_ALLOWED: Final = 'a number and ms, s, m or h: "500ms", "90s", "10m", "1h"'

@@ -116,7 +116,7 @@ class RedisTable(Table):
 class TokensTable(Table):
     """[tokens]: what signs tickets and admissions, and what else is accepted."""
 
-    SPECIMEN = {"signing_key_file": "-"}
+    SPECIMEN = {"signing_key_file": "x"}
     signing_key_file: Annotated[
         FileName, Field(description="a key file of ours; make one: waitroom keys new keys/waitroom.pem")
     ]
@@ -131,7 +131,7 @@ class TokensTable(Table):
 class OperatorTable(Table):
     """[[operators]]: who may use the operator port."""
 
-    SPECIMEN = {"name": "-", "role": "viewer", "token_file": "-"}
+    SPECIMEN = {"name": "x", "role": "viewer", "token_file": "x"}
     name: Annotated[str, Field(pattern=r"\A[!-~]{1,64}\Z", description="1 to 64 visible ASCII characters")]
     role: Literal["viewer", "operator", "upstream"] = Field(description='"viewer", "operator" or "upstream"')
     token_file: FileName
@@ -158,7 +158,7 @@ class UpstreamTable(Table):
 class MatchTable(Table):
     """One of a room's routes."""
 
-    SPECIMEN = {"path": "/-"}
+    SPECIMEN = {"path": "/x"}
     path: PathPattern
     host: Host | None = Field(None, description=notation.HOST_ALLOWED)
 
@@ -174,7 +174,7 @@ class BypassTable(Table):
 class RoomTable(Table):
     """[[rooms]]: a set of protected routes with one queue, its limits and its upstream."""
 
-    SPECIMEN = {"id": "-", "match": [{"path": "/-"}], "upstream": "-", "drain_rate": "1/s", "active_max": 1}
+    SPECIMEN = {"id": "x", "match": [{"path": "/x"}], "upstream": "x", "drain_rate": "1/s", "active_max": 1}
     id: RoomId
     match: list[MatchTable] = Field(
         min_length=1,
@@ -222,7 +222,7 @@ class RoomTable(Table):
 class DefaultTable(Table):
     """[default]: where everything goes that no room matches."""
 
-    SPECIMEN = {"upstream": "-"}
+    SPECIMEN = {"upstream": "x"}
     upstream: Name
 
 

@@ -109,9 +109,14 @@ def closed_page(room_id: str) -> Page:
     return _over_page(room_id, "closed")
 
 
-def busy_page() -> Page:
-    """For a navigation that was shed (503), in any room or none: nothing was carried out, a link to try again."""
-    retry = f'<p class="actions"><a class="button main" href="">{_both("retry")}</a></p>'
+def busy_page(room_id: str | None = None, *, return_to: str | None = None) -> Page:
+    """For a request that was shed (503): nothing was carried out, and a link to try again.
+
+    Without a room the link asks for the same address once more; for a form of ours name the room, since its address
+    takes no GET.
+    """
+    again = "" if room_id is None else html.escape(_url(room_id, "", _safe_path(return_to)))
+    retry = f'<p class="actions"><a class="button main" href="{again}">{_both("retry")}</a></p>'
     return _plain("plain.busy", [_headline("plain.busy", "plain.busy_lead"), retry])
 
 

@@ -13,7 +13,7 @@ const COLUMNS = [
   ["Active", (r) => figure(r.active) + (r.active_max ? ` / ${figure(r.active_max)}` : "")],
   ["Drain rate", (r) => text(r.drain_rate)], ["In force", (r) => perSecond(r.rate_in_force)],
   ["Throughput", (r) => perSecond(r.throughput)], ["Entries", (r) => figure(r.entries_total)],
-  ["Board age", (r) => `${ageOf(r).toFixed(1)} s${r.stale ? " · stale" : ""}`],
+  ["Board age", (r) => `${ageOf(r).toFixed(0)} s${r.stale ? " · stale" : ""}`],
 ];
 const FIELDS = [
   { id: "drain_rate", label: "Drain rate", hint: "50/s, 600/min, 36000/h", read: (v) => v },
@@ -50,7 +50,8 @@ async function ask(method, path, body, headers = {}) {
 // What went wrong, in the gateway's own words, with each fault on its line.
 function sentence(code, problem) {
   const plain = { 401: "This token is not known.", 403: "Your role may not do this.", 412: "Somebody else changed this room meanwhile." };
-  const faults = (Array.isArray(problem.errors) ? problem.errors : []).map((fault) => `– ${text(fault.detail || fault)}`);
+  const faults = (Array.isArray(problem.errors) ? problem.errors : [])
+    .map(({ pointer, detail: allowed }) => `– ${text(pointer).replace(/^#\/?/, "")}: ${text(allowed)}`);
   const said = [problem.title, problem.detail].filter((part) => typeof part === "string");
   return [`${code}: ${plain[code] || said.join(". ") || "refused."}`, ...(plain[code] ? said.slice(-1) : []), ...faults].join("\n");
 }
@@ -101,7 +102,7 @@ function showRooms(rooms) {
   rooms.forEach((room, row) => fill(body.children[row] || body.appendChild(newRow()), room));
   while (body.children.length > rooms.length) body.lastChild.remove();
   const oldest = Math.max(0, ...rooms.map(ageOf));
-  element("health").textContent = `${rooms.length} room${rooms.length === 1 ? "" : "s"} · oldest board ${oldest.toFixed(1)} s`;
+  element("health").textContent = `${rooms.length} room${rooms.length === 1 ? "" : "s"} · oldest board ${oldest.toFixed(0)} s`;
 }
 
 function newRow() {

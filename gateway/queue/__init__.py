@@ -1,0 +1,1 @@
+"""The room in Redis: the only speaker of it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 from gateway.errors import Unreachable
@@ -48,30 +49,32 @@ class Batcher(Generic[T, R]):
     def _flush(self) -> None:
         self._is_due = False
         while self._pending and self._in_flight < IN_FLIGHT_MAX:
-            batch = []
+            batch: list[tuple[T, asyncio.Future[R]]] = []
             while self._pending and len(batch) < BATCH_MAX:
                 item, future = self._pending.popleft()
                 if not future.done():  # its request has gone: nothing to ask
                     batch.append((item, future))
             if batch:
                 self._in_flight += 1
-                self._owner.start(self._call(batch), f"batch {self._name}")
+                call = self._owner.start(self._call(batch), f"batch {self._name}")
+                call.add_done_callback(partial(self._ended, batch))
 
     async def _call(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         try:
             results = await self._send([item for item, _ in batch])
         except Unreachable as fault:
             self._fail(batch, fault)
-        except BaseException:
-            self._fail(batch, Unreachable(f"{self._name}: the call was given up"))
-            raise
-        else:
-            for (_, future), result in zip(batch, results, strict=True):
-                if not future.done():
-                    future.set_result(result)
-        finally:
-            self._in_flight -= 1
-            self._flush()
+            return
+        assert len(results) == len(batch), f"{self._name}: {len(batch)} items, {len(results)} results"
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)
+
+    def _ended(self, batch: list[tuple[T, asyncio.Future[R]]], _: asyncio.Task[None]) -> None:
+        """However the call ended, cancelled before its first step too: nobody is left waiting, and the next may go."""
+        self._fail(batch, Unreachable(f"{self._name}: the call was given up"))
+        self._in_flight -= 1
+        self._flush()
 
     @staticmethod
     def _fail(batch: list[tuple[T, asyncio.Future[R]]], fault: Unreachable) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import tempfile
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 from urllib.parse import unquote, urlsplit
 
 import redis.asyncio as redis_asyncio
@@ -22,6 +23,7 @@ from gateway.errors import StartError, Unreachable
 CALL_TIMEOUT_S: Final = 1.0  # a script runs a few milliseconds: one second without an answer is a stall
 POOL_MAX: Final = 8  # scripts are serial in Redis; more connections only queue there
 POOL_WAIT_S: Final = 0.25
+SENTINEL_PORT: Final = 26379
 VERSION_MIN: Final = {"redis": (6, 2), "valkey": (7, 2)}
 
 Value = bytes | str | int | float
@@ -82,23 +84,39 @@ def _single(url: str) -> Client:
     return redis_asyncio.Redis.from_pool(pool)
 
 
+@dataclass(frozen=True, slots=True)
+class SentinelAddress:
+    """redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/name[/db]: not a form redis-py knows."""
+
+    hosts: tuple[tuple[str, int], ...]
+    name: str
+    db: int = 0
+    user: str = ""
+    password: str = field(default="", repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """Raises StartError with the form that is meant."""
+        parts = urlsplit(url)
+        login, _, hosts = parts.netloc.rpartition("@")
+        user, _, password = login.partition(":")
+        name, _, db = parts.path.strip("/").partition("/")
+        addresses = [re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:]*)(?::([0-9]+))?", text) for text in hosts.split(",")]
+        found = [(one[1].strip("[]") or "127.0.0.1", int(one[2] or SENTINEL_PORT)) for one in addresses if one]
+        if not name or not re.fullmatch("[0-9]*", db) or len(found) < len(addresses):
+            form = "redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/name[/db]"
+            raise StartError(f"redis.url: Sentinel is written {form}, not {parts._replace(netloc=hosts).geturl()}")
+        return cls(tuple(found), name, int(db or 0), unquote(user), unquote(password))
+
+
 def _sentinel(url: str) -> Client:
-    """redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/name[/db] -- not a form redis-py knows."""
-    parts = urlsplit(url)
-    hosts_text = parts.netloc.rpartition("@")[2]
-    hosts = [(host or "127.0.0.1", int(port or 26379)) for host, _, port in map(_host_port, hosts_text.split(","))]
-    name, _, db = parts.path.strip("/").partition("/")
-    options = _options()
-    if "@" in parts.netloc:
-        user, _, password = parts.netloc.rpartition("@")[0].partition(":")
-        options |= {"password": unquote(password)} | ({"username": unquote(user)} if user else {})
-    sentinel = Sentinel(hosts, sentinel_kwargs={"socket_timeout": CALL_TIMEOUT_S, "retry": Retry(NoBackoff(), 0)})
-    client: Client = sentinel.master_for(name, db=int(db or 0), **options)
+    address, options = SentinelAddress.parse(url), _options()
+    if address.password:
+        options |= {"password": address.password} | ({"username": address.user} if address.user else {})
+    own = {"socket_timeout": CALL_TIMEOUT_S, "retry": Retry(NoBackoff(), 0)}
+    sentinel = Sentinel(list(address.hosts), sentinel_kwargs=own)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+    client: Client = sentinel.master_for(address.name, db=address.db, **options)
     return client
-
-
-def _host_port(text: str) -> tuple[str, str, str]:
-    return text.rpartition(":") if ":" in text else (text, "", "")
 
 
 def _cluster(url: str) -> Client:

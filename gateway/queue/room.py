@@ -24,6 +24,7 @@ TOUCHES_MAX: Final = 250
 REVOKED_MAX: Final = 200_000
 SPENT_MAX: Final = 200_000  # numbers this process saw spent, newest kept: what `heal` carries back
 CHANGE_TRIES: Final = 5
+CAUSE_S: Final = 300.0  # everybody has polled many times by then
 
 T = TypeVar("T")
 
@@ -70,13 +71,20 @@ class RoomQueue:
         self._heals_seen: int | None = None
         self._remaining: int | None = None
         self._releases: set[bytes] = set()
-        self.healed_at_s: float | None = None  # Redis seconds of the last loss that was made whole
+        self._healed_at_s: float | None = None
 
     # --- what needs no Redis --------------------------------------------------------------------------------------
 
     @property
     def settings(self) -> RoomSettings:
         return self.board.settings if self.board else pacing.in_force(self.record.base, self.record.overrides)
+
+    @property
+    def healed_at_s(self) -> float | None:
+        """Redis seconds of the last loss that was made whole, while it explains positions that grew; else None."""
+        if self._healed_at_s is not None and self.clock.now_s() - self._healed_at_s > CAUSE_S:
+            self._healed_at_s = None
+        return self._healed_at_s
 
     def is_stale(self) -> bool:
         """No board, or none read for two seconds: what it says is the last known."""
@@ -97,6 +105,10 @@ class RoomQueue:
             return True
         released_s = self._revoked.get(admission.id)
         return released_s is not None and admission.issued_at_s <= released_s
+
+    def was_spent_here(self, number: int) -> bool:
+        """This process saw the number used or given up; the board may not know that yet."""
+        return number in self._spent
 
     def mark(self, number: int) -> None:
         self._marks.add(number)
@@ -175,8 +187,7 @@ class RoomQueue:
             self._is_published = True
 
     async def reset(self, *, void_admissions: bool) -> int:
-        await self.read_board()
-        return await self._asking(self.store.reset(self.memory.epoch, void_admissions=void_admissions))
+        return await self._asking(self.store.reset(void_admissions=void_admissions))
 
     # --- the loops' part ------------------------------------------------------------------------------------------
 
@@ -195,13 +206,15 @@ class RoomQueue:
             self._revoke(one, released_us / 1e6)
             self._released_us = max(self._released_us, released_us)
         census = reading.census
+        if census.version == 0:
+            return  # nobody has counted the room yet
         ranks, earlier = self._ranks(reading, census)
         settings = pacing.in_force(self.record.base, self.record.overrides)
         self.board = Board(census, ranks, earlier, settings, self.clock.monotonic())
         self._remember_census(census)
         if self._heals_seen is not None and census.heals != self._heals_seen:
             self.needs_heal = True  # somebody made the room whole: tell it what this gateway knows
-            self.healed_at_s = self.clock.now_s()
+            self._healed_at_s = self.clock.now_s()
         self._heals_seen = census.heals
 
     def _ranks(self, reading: Reading, census: Census) -> tuple[Ranks, Ranks]:
@@ -239,18 +252,20 @@ class RoomQueue:
         self.needs_heal = False
         return changed
 
-    async def flush_releases(self) -> None:
-        """Send the releases and the stock that upstreams told of; what fails is sent again."""
+    async def flush_releases(self) -> int:
+        """Send the releases and the stock that upstreams told of; answers the slots that freed. What fails is sent again."""
+        freed = 0
         while self._releases:
             ids = [self._releases.pop() for _ in range(min(len(self._releases), MARKS_MAX))]
             try:
-                await self._asking(self.store.release(ids))
+                freed += await self._asking(self.store.release(ids))
             except Unreachable:
                 self._releases.update(ids)
                 raise
         if (remaining := self._remaining) is not None:
             await self.change_settings(lambda record: _with_stock(record, remaining))
             self._remaining = None if self._remaining == remaining else self._remaining
+        return freed
 
     async def flush_marks(self) -> None:
         """Send the marks and touches gathered since the last time; what fails is sent again."""

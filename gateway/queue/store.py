@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -74,8 +76,24 @@ class Ticked:
     is_early: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What time ended in one step; true while there is more to remove."""
+
+    is_more: bool
+    lapsed: int
+    no_shows: int
+    expired: int
+
+    def __bool__(self) -> bool:
+        return self.is_more
+
+
 class RoomStore:
-    """The calls of one room. `on_call` is told each script and its round trip. `now_us` is for tests that own the clock; None takes the server's."""
+    """The calls of one room. `on_call` is told each script and the seconds of its round trip.
+
+    `now_us` is for tests that own the clock; None takes the server's.
+    """
 
     def __init__(
         self, connection: Connection, room: Room, on_call: Callable[[str, float], None] = lambda _script, _s: None
@@ -105,7 +123,11 @@ class RoomStore:
         return [Standing(Code(flat[i].decode()), flat[i + 1], flat[i + 2], epoch) for i in range(0, len(flat), 3)]
 
     async def mark(self, numbers: Iterable[int]) -> None:
-        await self._run("mark", *numbers)
+        """At most 500; packed, because they are what a polling crowd sends most of."""
+        words = array("I", numbers)
+        if sys.byteorder == "little":
+            words.byteswap()
+        await self._run("mark", words.tobytes())
 
     async def claim(self, tries: Sequence[ClaimTry]) -> list[Standing]:
         args: list[Value] = []
@@ -157,9 +179,9 @@ class RoomStore:
         code, due_us, called, parked = await self._run("tick", limit, "1" if is_upstream_down else "0")
         return Ticked(due_us, called, parked, code == b"early")
 
-    async def upkeep(self) -> bool:
-        """True when there is more to remove."""
-        return bool((await self._run("upkeep", SCAN_MAX))[1])
+    async def upkeep(self) -> Upkeep:
+        _, is_more, lapsed, no_shows, expired = await self._run("upkeep", SCAN_MAX)
+        return Upkeep(bool(is_more), lapsed, no_shows, expired)
 
     async def census(self) -> int:
         """Publish the board if that is due; microseconds until it is due again."""
@@ -186,9 +208,9 @@ class RoomStore:
         code, _ = await self._run("settings", record.version, *texts, *self._limits(record))
         return bool(code == b"ok")
 
-    async def reset(self, epoch: int, *, void_admissions: bool) -> int:
-        """Raise the epoch from `epoch`; answers the epoch in force (a retry changes nothing)."""
-        raised: int = (await self._run("reset", "1" if void_admissions else "0", epoch))[1]
+    async def reset(self, epoch: int | None = None, *, void_admissions: bool) -> int:
+        """Raise the epoch and answer the one in force; with `epoch`, only from that one, so that a retry changes nothing."""
+        raised: int = (await self._run("reset", "1" if void_admissions else "0", "" if epoch is None else epoch))[1]
         return raised
 
     async def heal(self, memory: Memory, record: SettingsRecord) -> bool:

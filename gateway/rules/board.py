@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from typing import Final, Self
 
@@ -114,19 +114,20 @@ class Ranks:
 
     def rank(self, number: int) -> float:
         """Interpolated rank of a number, as if it were in the queue; 0 before the first place."""
-        i = bisect_left(self.numbers, number)
-        if i == len(self.numbers):
-            return float(self.ranks[-1]) if self.ranks else 0.0
-        if self.numbers[i] == number:
-            return float(self.ranks[i])
-        low_rank, low_number = (self.ranks[i - 1], self.numbers[i - 1]) if i else (0, self.passed)
-        share = (number - low_number) / (self.numbers[i] - low_number) if number > low_number else 0.0
-        return low_rank + share * (self.ranks[i] - low_rank)
+        numbers, ranks = self.numbers, self.ranks
+        i = bisect_left(numbers, number)
+        if i == len(numbers):
+            return float(ranks[-1]) if ranks else 0.0
+        high_number, high_rank = numbers[i], ranks[i]
+        if high_number == number:
+            return float(high_rank)
+        low_rank, low_number = (ranks[i - 1], numbers[i - 1]) if i else (0, self.passed)
+        share = (number - low_number) / (high_number - low_number) if number > low_number else 0.0
+        return low_rank + share * (high_rank - low_rank)
 
-    def ahead_of(self, number: int, passed: int) -> float:
-        """Position of a number above `passed`, where the cursor has moved on since the ranks were read."""
-        moved = self.rank(passed) if passed > self.passed else 0.0
-        return self.rank(number) - moved
+    def moved(self, passed: int) -> float:
+        """How many of these places the cursor has gone by since the ranks were read, now that it stands at `passed`."""
+        return self.rank(passed) if passed > self.passed else 0.0
 
 
 def fixed_ranks(waiting: int) -> tuple[int, ...]:
@@ -148,6 +149,12 @@ class Board:
     earlier: Ranks
     settings: RoomSettings
     read_at_s: float  # monotonic, of the gateway
+    moved: float = field(init=False)  # places passed since `ranks`, and since `earlier`, were read
+    earlier_moved: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "moved", self.ranks.moved(self.census.passed))
+        object.__setattr__(self, "earlier_moved", self.earlier.moved(self.census.passed))
 
     def knows(self, number: int, epoch: int) -> bool:
         """Whether a ticket can be answered from this board alone."""
@@ -156,11 +163,11 @@ class Board:
 
     def position(self, number: int) -> int:
         """Place of a number above `passed` among those above it: 1 is next."""
-        passed = self.census.passed
-        rank = self.ranks.ahead_of(number, passed)
-        if self.earlier.passed and number < self.earlier.next_number:
-            rank = min(rank, self.earlier.ahead_of(number, passed))
-        return max(1, round(rank))
+        rank = self.ranks.rank(number) - self.moved
+        if number < self.earlier.next_number:
+            before = self.earlier.rank(number) - self.earlier_moved
+            rank = min(rank, before)
+        return int(rank + 0.5) or 1 if rank > 0 else 1
 
     def expected_s(self, position: int) -> float:
         """Seconds until a place at `position` enters, as if the room were open (`design.md` section 6)."""

@@ -25,6 +25,7 @@ POLL_SHARE: Final = (
 POLL_JITTER: Final = 0.3
 CALLED_POLL_S: Final = 5.0  # of one who is called and does not claim
 HALF_LIFE: Final = 2
+FETCH_METADATA: Final = ("Sec-Fetch-Mode", "Sec-Fetch-Site", "Sec-Fetch-Dest")  # browsers send all or none
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +34,24 @@ class Asked:
 
     method: str
     is_navigation: bool  # a person's browser that shows a page: GET or HEAD
-    is_sent_form: bool  # a navigation by any other method
+    is_sent_form: bool  # a navigation by POST
     is_app: bool  # wants its tokens in headers and bodies
     may_enter_at_once: bool
 
     @classmethod
     def of(cls, method: str, headers: Mapping[str, str]) -> Asked:
-        mode = headers.get("Sec-Fetch-Mode", "")
+        is_told = any(name in headers for name in FETCH_METADATA)
+        accept = headers.get("Accept", "").lower()
+        is_page = headers.get("Sec-Fetch-Mode", "") == "navigate" if is_told else "text/html" in accept
         is_plain_fetch = "X-Requested-With" not in headers and "Range" not in headers and "Upgrade" not in headers
-        is_page = mode == "navigate" or ("Sec-Fetch-Mode" not in headers and "text/html" in headers.get("Accept", ""))
         shows_page = is_page and is_plain_fetch
         is_app = headers.get("Waitroom-Transport", "") == "header"
-        purpose = headers.get("Sec-Purpose", "") + headers.get("Purpose", "")
+        purpose = (headers.get("Sec-Purpose", "") + headers.get("Purpose", "")).lower()
         is_navigation = shows_page and method in {"GET", "HEAD"}
         return cls(
             method=method,
             is_navigation=is_navigation,
-            is_sent_form=shows_page and not is_navigation,
+            is_sent_form=shows_page and method == "POST",
             is_app=is_app,
             may_enter_at_once=(is_navigation or is_app)
             and method not in {"HEAD", "OPTIONS"}
@@ -99,7 +101,7 @@ class Admit:
     ticket: Ticket | None
 
 
-def triage(  # noqa: PLR0913  the facts of one decision, named
+def triage(
     asked: Asked,
     credential: Credential,
     *,

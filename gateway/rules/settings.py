@@ -70,4 +70,6 @@ def _value_faults(in_force: Mapping[str, Any]) -> list[Fault]:
 
 def _relation_faults(in_force: Mapping[str, Any], named: str) -> list[Fault]:
     why = burst_fault(in_force["burst"], Rate.parse(in_force["drain_rate"]))
-    return [Fault(named, f"for burst = {in_force['burst']} {why.removeprefix('allowed: ')}")] if why else []
+    if why is None:
+        return []
+    return [Fault(named, f"a burst of {why.removeprefix('allowed: ')} (it is {in_force['burst']})")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -20,6 +20,7 @@ from gateway.rules.policy import Asked, Renewal
 from gateway.rules.tokens import subject_of
 from gateway.web import answers
 from gateway.web.desk import Desk
+from gateway.web.reply import query_of
 
 NOT_PROTECTED = "-"  # the value of the promised headers where no admission is needed
 
@@ -43,9 +44,7 @@ class Auth:
 
     async def serve(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         """`path` is what follows `/_waitroom/auth`: the protected path itself, for edges that put it there."""
-        query = {
-            name: values[0] for name, values in parse_qs(request.raw_path.partition("?")[2], max_num_fields=20).items()
-        }
+        query = query_of(request)
         method, target = self._asked_for(request, path)
         if "room" in query:
             desk = self._desks.get(query["room"])

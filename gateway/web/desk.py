@@ -13,6 +13,7 @@ from aiohttp import web
 import waitroom_ui
 from gateway.model import Admission, Room, RoomState, Standing, Ticket
 from gateway.queue.room import RoomQueue
+from gateway.queue.store import UNCONFIRMED_US
 from gateway.rules import policy
 from gateway.rules.headers import cookie_values
 from gateway.rules.policy import Credential
@@ -33,29 +34,39 @@ class Events(Protocol):
 
     def joined(self, room: str, result: str) -> None: ...
 
+    def left(self, room: str) -> None: ...
+
     def waited(self, room: str, waited_s: float, expected_s: float | None) -> None: ...
 
 
 @dataclass(slots=True)
 class Networks:
-    """Counts instant entries whose admission has not come back, by network, so that a script cannot take every slot."""
+    """Counts instant entries whose admission has not come back, by network, so that a script cannot take every slot.
 
-    _counts: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    An entry counts as long as its slot: until it is confirmed, or lapses. Else one monitor would shut out its network.
+    """
 
-    def has_credit(self, network: str) -> bool:
-        return self._counts.get(network, 0) < NETWORK_UNCONFIRMED_MAX
+    _lapses_s: OrderedDict[str, deque[float]] = field(default_factory=OrderedDict)  # oldest entry first
 
-    def entered(self, network: str) -> None:
-        self._counts[network] = self._counts.pop(network, 0) + 1
-        if len(self._counts) > NETWORKS_MAX:
-            self._counts.popitem(last=False)
+    def has_credit(self, network: str, now_s: float) -> bool:
+        lapses_s = self._lapses_s.get(network)
+        while lapses_s and lapses_s[0] <= now_s:
+            lapses_s.popleft()
+        return lapses_s is None or len(lapses_s) < NETWORK_UNCONFIRMED_MAX
+
+    def entered(self, network: str, now_s: float) -> None:
+        lapses_s = self._lapses_s.pop(network, None) or deque(maxlen=NETWORK_UNCONFIRMED_MAX)
+        lapses_s.append(now_s + UNCONFIRMED_US / 1e6)
+        self._lapses_s[network] = lapses_s
+        if len(self._lapses_s) > NETWORKS_MAX:
+            self._lapses_s.popitem(last=False)
 
     def confirmed(self, network: str) -> None:
-        left = self._counts.get(network, 0) - 1
-        if left > 0:
-            self._counts[network] = left
-        else:
-            self._counts.pop(network, None)
+        lapses_s = self._lapses_s.get(network)
+        if lapses_s:
+            lapses_s.popleft()
+        if not lapses_s:
+            self._lapses_s.pop(network, None)
 
 
 class Waits:
@@ -165,6 +176,15 @@ class Desk:
             is_foreign,
             from_cookie,
         )
+
+    def ticket_alone(self, request: web.BaseRequest, now_s: float) -> Verified[Ticket] | None:
+        """The ticket of a poll, where it counts and nothing else of the request matters."""
+        headers = request.headers
+        cookies = headers.getall("Cookie", None)
+        texts = cookie_values(cookies, self.ticket_cookie) if cookies else None
+        texts = texts or headers.getall("Waitroom-Ticket", None)
+        found = self._one(self.tickets, texts, int(now_s)) if texts else None
+        return found if isinstance(found, Verified) else None
 
     def _one(self, cache: VerifiedCache[T], texts: list[str], now_s: int) -> Verified[T] | Refusal | None:
         return cache.read(texts[0], self.room.id, now_s) if len(texts) == 1 else None

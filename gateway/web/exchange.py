@@ -253,7 +253,7 @@ class Exchange:
                 await self._may_send.wait()
         except TimeoutError:
             self._may_send.set()
-        if not self._is_answering:
+        if not self._is_answering:  # a 100 behind the final head would be read as the next answer
             await self._request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def _final_head(self, link: Link) -> Head:
@@ -293,8 +293,6 @@ class Exchange:
 
     async def _relay(self, link: Link, head: Head) -> web.StreamResponse:
         request = self._request
-        if self._may_send is not None and not self._may_send.is_set() and self._upload is not None:
-            self._upload.cancel()  # answered without asking for the body: the client must not be told to send it
         fields = self._fields(head)
         is_modern = request.version == (1, 1)
         is_chunked = head.length < 0 and is_modern

@@ -69,7 +69,7 @@ class Surroundings:
 class Gate:
     """The public port's handler: `serve(request)`. `wall_s` is for signatures alone."""
 
-    def __init__(  # noqa: PLR0913  the composition root names each part
+    def __init__(
         self,
         surroundings: Surroundings,
         desks: Mapping[str, Desk],
@@ -81,6 +81,7 @@ class Gate:
         self._here = surroundings
         self._desks = desks
         self._lobbies = {room: Lobby(desk) for room, desk in desks.items()}
+        self._polled = {f"/_waitroom/{room}/status": lobby for room, lobby in self._lobbies.items()}
         self._auth = Auth(surroundings, desks, wall_s)
         self._upstreams = upstreams
         self._site = site
@@ -90,13 +91,17 @@ class Gate:
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         started_s = perf_counter()
+        lobby = self._polled.get(request.raw_path)
+        if lobby is not None and (ready := lobby.poll(request)) is not None:  # most of what a crowd asks
+            self._events.answered_request(Kind.STATUS, perf_counter() - started_s)
+            return ready
         kind, response = await self._judge(request)
         self._events.answered_request(kind, perf_counter() - started_s)
         return response
 
     async def _judge(self, request: web.BaseRequest) -> Answer:
         target = request.raw_path
-        if target.startswith("/_waitroom/"):  # polls: most of what a crowd asks
+        if target.startswith("/_waitroom/"):
             return await self._ours(request, target[11:].partition("?")[0])
         peer = request.remote or ""
         client = fields.client_address(peer, request.headers.getall("X-Forwarded-For", ()), self._here.trusted_proxies)
@@ -145,7 +150,7 @@ class Gate:
             room_state=desk.room_state(),
             now_s=desk.queue.clock.now_s(),
             session_s=room.session_s,
-            network_has_credit=desk.networks.has_credit(network),
+            network_has_credit=desk.networks.has_credit(network, desk.queue.clock.monotonic()),
             is_reachable=desk.queue.is_reachable,
         )
         match decision:

@@ -14,6 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import chain
 from typing import Final, cast
 
 from aiohttp import http_parser, web
@@ -21,6 +22,7 @@ from aiohttp.http_exceptions import LineTooLong
 
 from gateway.errors import StartError
 from gateway.rules.headers import framing_fault
+from gateway.web.ready import Ready
 
 log = logging.getLogger("waitroom")
 
@@ -82,7 +84,7 @@ class Listener:
 
     @property
     def port(self) -> int:
-        assert self._server is not None, "not open"  # noqa: S101 - a broken invariant
+        assert self._server is not None, "not open"
         return int(self._server.sockets[0].getsockname()[1])
 
     @property
@@ -102,13 +104,17 @@ class Listener:
         await self._web.shutdown(grace_s)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        if (fault := framing_fault(request.version, request.raw_headers)) is not None:
+        raw_headers = request.raw_headers
+        if (fault := framing_fault(request.version, raw_headers)) is not None:
             log.debug("request_refused", extra={"fault": fault})
             return refusal(400)
-        if sum(len(name) + len(value) for name, value in request.raw_headers) > self.limits.header_bytes_max:
+        if sum(map(len, chain.from_iterable(raw_headers))) > self.limits.header_bytes_max:
             return refusal(431)
         response = await self._handler(request)
-        if not response.prepared:
+        if isinstance(response, Ready):
+            if self.is_lame_duck:
+                response.close_after()
+        elif not response.prepared:
             response.headers.setdefault("Server", "waitroom")  # else aiohttp names itself and Python's version
             if self.is_lame_duck:
                 response.force_close()

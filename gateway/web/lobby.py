@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
-from urllib.parse import parse_qs, urlencode, urlsplit
+from typing import Final
 
 from aiohttp import web
 from multidict import CIMultiDict
 
-import waitroom_ui
 from gateway.errors import Unreachable
-from gateway.model import Code, Contact, RoomState, Standing, Ticket, VisitorState
+from gateway.model import Code, Contact, Standing, Ticket, VisitorState
 from gateway.rules import policy
 from gateway.rules.policy import Credential
 from gateway.web import answers
 from gateway.web.desk import Desk
-from gateway.web.place import Place, admitted_place, board_document, ended_place, waiting_place
+from gateway.web.place import admitted_place, board_document, ended_place, waiting_place
+from gateway.web.poll import Polls
+from gateway.web.ready import Ready
+from gateway.web.reply import RETRY_SHORT_S, Reply, asks_html, query_of
 
 JOIN_BODY_MAX: Final = 4096
 KEY_CHARS: Final = (16, 256)
-RETRY_SHORT_S: Final = 2
-RETRY_FULL_S: Final = 30
-POST_BODY_WAIT_S: Final = 10.0
+BODY_TIMEOUT_S: Final = 10.0
 
-_random = random.SystemRandom()
+_random = random.random  # spreads polls; nothing depends on its being hard to guess
 
 
 class Lobby:
@@ -36,6 +36,8 @@ class Lobby:
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
+        self.reply = Reply(desk)
+        self.polls = Polls(desk)
         self._routes: dict[tuple[str, str], Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]] = {
             ("GET", ""): self._page,
             ("POST", "ticket"): self._join,
@@ -50,6 +52,14 @@ class Lobby:
         for method, path in self._routes:
             self._methods.setdefault(path, []).append(method)
 
+    def poll(self, request: web.BaseRequest) -> Ready | None:
+        """The answer to a status that the board alone can give, without another await; None: `serve` it."""
+        if not Ready.fits(request) or asks_html(request) or "Origin" in request.headers:
+            return None
+        now_s = self.desk.queue.clock.now_s()
+        verified = self.desk.ticket_alone(request, now_s)
+        return None if verified is None else self.polls.answer(verified, now_s, _random())
+
     async def serve(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         """`path` is what follows `/_waitroom/{room}/`, without the query."""
         method = "GET" if request.method == "HEAD" else request.method
@@ -57,11 +67,12 @@ class Lobby:
         if face is None:
             return self._no_face(request, path)
         if method == "GET":
-            return await face(request)
-        fault = policy.origin_fault(request.headers, self._own_origin(request), self.desk.room.origins)
+            answer = await face(request)
+            return self.reply.with_cors(request, answer) if "Origin" in request.headers else answer
+        fault = policy.origin_fault(request.headers, self.reply.own_origin(request), self.desk.room.origins)
         if fault is not None:
             return answers.problem(403, "cross-site", f"{fault}; send it from the room's own pages")
-        return self._with_cors(request, await face(request))
+        return self.reply.with_cors(request, await face(request))
 
     def _no_face(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         methods = self._methods.get(path)
@@ -69,7 +80,7 @@ class Lobby:
             return answers.problem(404, "not-found", f"room {self.desk.room.id} has nothing at this address")
         allowed = ", ".join(sorted({*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"}))
         if request.method == "OPTIONS":
-            return self._with_cors(request, answers.empty(204, {"Allow": allowed}), methods=allowed)
+            return self.reply.with_cors(request, answers.empty(204, {"Allow": allowed}), methods=allowed)
         return answers.problem(405, "method-not-allowed", f"allowed here: {allowed}", {"Allow": allowed})
 
     # --- join ---------------------------------------------------------------------------------------------------------
@@ -77,15 +88,17 @@ class Lobby:
     async def _join(self, request: web.BaseRequest) -> web.StreamResponse:
         desk, credential = self.desk, self.desk.credential(request)
         if credential.has_foreign_ticket:
-            return self._retry_later(request, "this ticket cannot be verified at this gateway just now; try again")
+            return self.reply.retry_later(request, "this ticket cannot be verified at this gateway just now; try again")
         if credential.ticket is not None:
-            return await self._answer_ticket(request, credential, joined=200)
+            known = await self._answer_ticket(request, credential, joined=200)
+            if known is not None:
+                return known
         key, fault = await self._key(request)
         if fault is not None:
             return fault
         if not desk.joins.take():
             desk.events.joined(desk.room.id, "shed")
-            return self._full(request, "many are joining just now")
+            return self.reply.full(request, "many are joining just now")
         identity = key if key is not None else desk.random_id()
         try:
             standing = await desk.queue.check_in(Contact(identity))
@@ -98,18 +111,18 @@ class Lobby:
         desk.events.joined(desk.room.id, standing.code.value)
         match standing.code:
             case Code.FULL:
-                return self._full(request, "the line has as many people as it can hold")
+                return self.reply.full(request, "the line has as many people as it can hold")
             case Code.SOLD_OUT | Code.CLOSED:
-                return self._over(request, standing.code)
+                return self.reply.over(request, standing.code)
             case Code.ADMITTED:
                 text, admission = desk.new_admission(identity, is_instant=False)
                 place = admitted_place(desk, admission)
-                return self._admitted(request, place, text, desk.set_admission(text, admission), 200)
+                return self.reply.admitted(request, place, text, desk.set_admission(text, admission), 200)
             case _:
-                place = waiting_place(desk, None, standing, _random.random())
+                place = waiting_place(desk, None, standing, _random())
                 text, ticket = desk.new_ticket(identity, standing, place.expected_s)
                 code = 201 if standing.code in {Code.NEW, Code.RECOVERING} else 200
-                return self._placed(request, place, code, (text, ticket))
+                return self.reply.placed(request, place, code, (text, ticket))
 
     async def _key(self, request: web.BaseRequest) -> tuple[bytes | None, web.StreamResponse | None]:
         """The id that the visitor's key stands for, None where it sent none; or what is wrong with it."""
@@ -121,7 +134,9 @@ class Lobby:
             return hmac.digest(room.customer_secret, f"{room.id}\0{customer}".encode(), "sha256")[:16], None
         body = await read_body(request)
         if body is None:
-            return None, answers.problem(413, "bad-request", f"the body may have {JOIN_BODY_MAX} bytes at most")
+            return None, answers.problem(
+                413, "bad-request", f"send at most {JOIN_BODY_MAX} bytes, within {BODY_TIMEOUT_S:g} s"
+            )
         if "json" not in request.headers.get("Content-Type", "") or not body.strip():
             return None, None
         try:
@@ -144,9 +159,11 @@ class Lobby:
         credential = self.desk.credential(request)
         if credential.ticket is None:
             if credential.admission is not None and not self.desk.is_void(credential):
-                return self._show(request, admitted_place(self.desk, credential.admission.token), 200)
+                return self.reply.show(request, admitted_place(self.desk, credential.admission.token), 200)
             if credential.has_foreign_ticket:
-                return self._retry_later(request, "this ticket cannot be verified at this gateway just now; try again")
+                return self.reply.retry_later(
+                    request, "this ticket cannot be verified at this gateway just now; try again"
+                )
             return answers.problem(404, "no-ticket", f"join first: POST {self._url('ticket')}")
         return await self._answer_ticket(request, credential, joined=200)
 
@@ -155,15 +172,19 @@ class Lobby:
         desk, verified = self.desk, credential.ticket
         assert verified is not None
         ticket, board = verified.token, desk.queue.board
-        if board is not None and board.knows(ticket.number, ticket.epoch):
+        if (
+            board is not None
+            and board.knows(ticket.number, ticket.epoch)
+            and not desk.queue.was_spent_here(ticket.number)
+        ):
             desk.queue.mark(ticket.number)
-            place = waiting_place(desk, verified, None, _random.random())
-            return self._placed(request, place, joined, self._reissue(ticket))
+            place = waiting_place(desk, verified, None, _random())
+            return self.reply.placed(request, place, joined, self._reissue(ticket))
         try:
             standing = await self._look_up(ticket)
         except Unreachable:
-            place = waiting_place(desk, verified, None, _random.random())
-            return self._placed(request, place, joined, self._reissue(ticket))
+            place = waiting_place(desk, verified, None, _random())
+            return self.reply.placed(request, place, joined, self._reissue(ticket))
         return await self._standing(request, credential, standing, joined)
 
     async def _look_up(self, ticket: Ticket) -> Standing:
@@ -179,19 +200,19 @@ class Lobby:
         ticket = verified.token
         match standing.code:
             case Code.ENDED:
-                return self._ended(request, joined)
+                return self.reply.ended(request, joined)
             case Code.ADMITTED:
                 text, admission = desk.new_admission(ticket.id, is_instant=False)
                 place = admitted_place(desk, admission)
-                return self._admitted(request, place, text, desk.set_admission(text, admission), joined)
+                return self.reply.admitted(request, place, text, desk.set_admission(text, admission), joined)
             case Code.FULL | Code.SOLD_OUT | Code.CLOSED if ticket.is_provisional:
                 return self._seated(request, ticket.id, standing)
             case _:
-                place = waiting_place(desk, verified, standing, _random.random())
+                place = waiting_place(desk, verified, standing, _random())
                 if standing.number not in {0, ticket.number}:  # a provisional ticket got its number
                     text, ticket = desk.new_ticket(ticket.id, standing, place.expected_s)
-                    return self._placed(request, place, joined, (text, ticket))
-                return self._placed(request, place, joined, self._reissue(ticket))
+                    return self.reply.placed(request, place, joined, (text, ticket))
+                return self.reply.placed(request, place, joined, self._reissue(ticket))
 
     def _reissue(self, ticket: Ticket) -> tuple[str, Ticket] | None:
         """A ticket past half of its life is issued again, also without Redis."""
@@ -218,9 +239,11 @@ class Lobby:
         verified = credential.ticket
         if verified is None:
             if credential.admission is not None and not desk.is_void(credential):
-                return self._show(request, admitted_place(desk, credential.admission.token), 200)
+                return self.reply.show(request, admitted_place(desk, credential.admission.token), 200)
             if credential.has_foreign_ticket:
-                return self._retry_later(request, "this ticket cannot be verified at this gateway just now; try again")
+                return self.reply.retry_later(
+                    request, "this ticket cannot be verified at this gateway just now; try again"
+                )
             return answers.problem(404, "no-ticket", f"join first: POST {self._url('ticket')}")
         ticket = verified.token
         try:
@@ -233,7 +256,7 @@ class Lobby:
             case Code.ADMITTED:
                 return self._enter(request, ticket)
             case Code.ENDED:
-                return self._ended(request, 410)
+                return self.reply.ended(request, 410)
             case _:
                 return self._not_yet(request, credential, standing)
 
@@ -245,7 +268,7 @@ class Lobby:
         if ticket.expected_s and ticket.expected_s >= 5:
             desk.waits.add(desk.queue.clock.monotonic(), waited_s / ticket.expected_s)
         place = admitted_place(desk, admission)
-        return self._admitted(request, place, text, desk.set_admission(text, admission), 200)
+        return self.reply.admitted(request, place, text, desk.set_admission(text, admission), 200)
 
     def _not_yet(
         self, request: web.BaseRequest, credential: Credential, standing: Standing | None
@@ -255,11 +278,11 @@ class Lobby:
             standing = Standing(Code.CALLED, standing.number, self.desk.room.claim_window_s * 1_000_000, standing.epoch)
         if standing is not None and standing.code is Code.WAITING:
             standing = None
-        place = waiting_place(self.desk, credential.ticket, standing, _random.random())
+        place = waiting_place(self.desk, credential.ticket, standing, _random())
         wait_s = (
             RETRY_SHORT_S if place.state is VisitorState.CALLED else max(1, round((place.poll_after_ms or 1000) / 1000))
         )
-        response = self._placed(request, place, 202, None)
+        response = self.reply.placed(request, place, 202, None)
         response.headers["Retry-After"] = str(wait_s)
         return response
 
@@ -268,20 +291,19 @@ class Lobby:
         if credential.ticket is not None and not credential.ticket.token.is_provisional:
             ticket = credential.ticket.token
             try:
-                await desk.queue.leave(Contact(ticket.id, ticket.number, ticket.epoch))
+                if await desk.queue.leave(Contact(ticket.id, ticket.number, ticket.epoch)):
+                    desk.events.left(desk.room.id)
             except Unreachable:
-                return self._retry_later(request, "the place could not be given up just now; try again")
+                return self.reply.retry_later(request, "the place could not be given up just now; try again")
         headers: CIMultiDict[str] = CIMultiDict({"Set-Cookie": desk.drop_ticket()})
-        if self._asks_html(request):
-            return answers.page(
-                waitroom_ui.place_page(desk.room.id, ended_place(desk).document, desk.room.entry), 200, headers
-            )
+        if asks_html(request):
+            return self.reply.show(request, ended_place(desk), 200, headers)
         return answers.empty(204, headers)
 
     async def _renew(self, request: web.BaseRequest) -> web.StreamResponse:
         """A fresh admission cookie for one past half-life, and back; without a valid one, back to be held."""
         desk, credential = self.desk, self.desk.credential(request)
-        target = policy.return_path(self._query(request).get("return_to")) or desk.room.entry
+        target = policy.return_path(query_of(request).get("return_to")) or desk.room.entry
         headers: CIMultiDict[str] = CIMultiDict()
         if credential.admission is not None and not desk.is_void(credential):
             old = credential.admission.token
@@ -290,146 +312,29 @@ class Lobby:
             headers["Set-Cookie"] = desk.set_admission(text, admission)
         return answers.redirect(303, target, headers)
 
+    def _url(self, what: str) -> str:
+        return f"/_waitroom/{self.desk.room.id}/{what}"
+
     # --- board and page -----------------------------------------------------------------------------------------------
 
     async def _board(self, request: web.BaseRequest) -> web.StreamResponse:
-        response = answers.json_answer(board_document(self.desk), headers={"Cache-Control": "public, max-age=1"})
-        return self._with_cors(request, response)
+        return answers.json_answer(board_document(self.desk), headers={"Cache-Control": "public, max-age=1"})
 
     async def _page(self, request: web.BaseRequest) -> web.StreamResponse:
         return answers.page(self.desk.page, headers={"Cache-Control": "public, max-age=1"})
 
-    # --- shapes of answers --------------------------------------------------------------------------------------------
-
-    def _placed(
-        self, request: web.BaseRequest, place: Place, status: int, issued: tuple[str, Ticket] | None
-    ) -> web.Response:
-        """A place, with the ticket where one was issued: as a cookie, or in the body for apps that brought no cookie."""
-        headers: CIMultiDict[str] = CIMultiDict()
-        if issued is not None:
-            text, ticket = issued
-            if self._is_app(request):
-                place.document["ticket"] = text
-            else:
-                headers["Set-Cookie"] = self.desk.set_ticket(text, ticket)
-        return self._show(request, place, status, headers)
-
-    def _admitted(
-        self, request: web.BaseRequest, place: Place, text: str, cookie: str, status: int
-    ) -> web.StreamResponse:
-        headers: CIMultiDict[str] = CIMultiDict()
-        if self._is_app(request):
-            place.document["admission"] = text
-        else:
-            headers.add("Set-Cookie", cookie)
-            headers.add("Set-Cookie", self.desk.drop_ticket())
-        return self._show(request, place, status, headers)
-
-    def _ended(self, request: web.BaseRequest, status: int) -> web.StreamResponse:
-        return self._show(request, ended_place(self.desk), status)
-
-    def _show(
-        self, request: web.BaseRequest, place: Place, status: int, headers: CIMultiDict[str] | None = None
-    ) -> web.Response:
-        if not self._asks_html(request):
-            return answers.json_answer(place.document, status, headers)
-        room = self.desk.room
-        return answers.page(
-            waitroom_ui.place_page(room.id, place.document, room.entry, return_to=self._return_to(request)),
-            200 if place.state is VisitorState.ADMITTED else status,
-            headers,
-        )
-
-    def _full(self, request: web.BaseRequest, why: str) -> web.StreamResponse:
-        headers = {"Retry-After": str(RETRY_FULL_S)}
-        if self._asks_html(request):
-            return answers.page(
-                waitroom_ui.full_page(self.desk.room.id, return_to=self._return_to(request)), 503, headers
-            )
-        detail = f"{why}: try again in {RETRY_FULL_S} s"
-        return answers.problem(503, "room-full", detail, headers, room=self.desk.room.id)
-
-    def _over(self, request: web.BaseRequest, code: Code) -> web.StreamResponse:
-        if self._asks_html(request):
-            over = waitroom_ui.sold_out_page if code is Code.SOLD_OUT else waitroom_ui.closed_page
-            return answers.page(over(self.desk.room.id), 409)
-        if code is Code.SOLD_OUT:
-            return answers.problem(
-                409, "sold-out", "nothing is left: nobody else will be let in", room=self.desk.room.id
-            )
-        return answers.problem(409, "closed", "this room has closed", room=self.desk.room.id)
-
-    def _retry_later(self, request: web.BaseRequest, detail: str) -> web.StreamResponse:
-        headers = {"Retry-After": str(RETRY_SHORT_S)}
-        if self._asks_html(request):
-            return answers.page(waitroom_ui.busy_page(), 503, headers)
-        return answers.problem(503, "unreachable", detail, headers)
-
-    # --- small questions ----------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def _asks_html(request: web.BaseRequest) -> bool:
-        return "text/html" in request.headers.get("Accept", "")
-
-    def _is_app(self, request: web.BaseRequest) -> bool:
-        """Tokens go into a body only for those who ask and brought no cookie of ours."""
-        if request.headers.get("Waitroom-Transport") != "header":
-            return False
-        cookies = request.headers.get("Cookie", "")
-        return self.desk.ticket_cookie not in cookies and self.desk.admission_cookie not in cookies
-
-    def _own_origin(self, request: web.BaseRequest) -> str:
-        return f"{'https' if self.desk.https else 'http'}://{request.headers.get('Host', '').lower()}"
-
-    def _url(self, what: str) -> str:
-        return f"/_waitroom/{self.desk.room.id}/{what}"
-
-    @staticmethod
-    def _query(request: web.BaseRequest) -> dict[str, str]:
-        query = request.raw_path.partition("?")[2]
-        return {name: values[0] for name, values in parse_qs(query, max_num_fields=20).items()}
-
-    def _return_to(self, request: web.BaseRequest) -> str | None:
-        """From the query; a form falls back to its own page, where that is not one of ours."""
-        asked = policy.return_path(self._query(request).get("return_to"))
-        referer = urlsplit(request.headers.get("Referer", ""))
-        if asked is not None or referer.netloc.lower() != request.headers.get("Host", "").lower():
-            return asked
-        query = parse_qs(referer.query).get("return_to", [""])[0]
-        if referer.path.startswith("/_waitroom/"):
-            return policy.return_path(query)
-        return policy.return_path(referer.path + (f"?{referer.query}" if referer.query else ""))
-
-    def _with_cors(
-        self, request: web.BaseRequest, response: web.StreamResponse, methods: str | None = None
-    ) -> web.StreamResponse:
-        origin = request.headers.get("Origin", "")
-        if origin and origin in self.desk.room.origins:
-            response.headers["Access-Control-Allow-Origin"] = origin
-            response.headers["Access-Control-Allow-Credentials"] = "true"
-            response.headers["Vary"] = "Origin"
-            if methods is not None:
-                response.headers["Access-Control-Allow-Methods"] = methods
-                response.headers["Access-Control-Allow-Headers"] = (
-                    "Content-Type, Waitroom-Transport, Waitroom-Ticket, Waitroom-Admission"
-                )
-                response.headers["Access-Control-Max-Age"] = "600"
-        return response
-
 
 async def read_body(request: web.BaseRequest) -> bytes | None:
-    """The whole small body, None where it is larger than a join can be."""
+    """The whole small body; None where it is larger than a join can be, or does not come within BODY_TIMEOUT_S."""
     if request.content_length is not None and request.content_length > JOIN_BODY_MAX:
         return None
     body = b""
-    while chunk := await request.content.readany():
-        body += chunk
-        if len(body) > JOIN_BODY_MAX:
-            return None
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            while chunk := await request.content.readany():
+                body += chunk
+                if len(body) > JOIN_BODY_MAX:
+                    return None
+    except TimeoutError:
+        return None
     return body
-
-
-def page_location(room_id: str, return_to: str | None) -> str:
-    """Where the waiting page of a room lives, with the way back."""
-    query = f"?{urlencode({'return_to': return_to})}" if return_to else ""
-    return f"/_waitroom/{room_id}/{query}"

@@ -1,4 +1,4 @@
-"""Owns the description of the public port (`design.md` section 8) as an OpenAPI 3.1 document; tests hold answers to it."""
+"""Owns the description of the public port as an OpenAPI 3.1 document; tests hold real answers to its schemas."""
 
 from __future__ import annotations
 
@@ -28,12 +28,7 @@ def document() -> Json:
                 "`called`, and repeat the request with `Waitroom-Admission`. Every call can be retried safely."
             ),
         },
-        "tags": [
-            {"name": "line", "description": "A visitor's place."},
-            {"name": "room", "description": "What is the same for everyone."},
-            {"name": "edge", "description": "For proxies that ask before they pass a request on."},
-            {"name": "gateway", "description": "Of no room."},
-        ],
+        "tags": [{"name": name} for name in ("line", "room", "edge", "gateway")],
         "paths": _paths(),
         "components": {
             "parameters": _parameters(),
@@ -223,7 +218,7 @@ def _paths() -> Json:
         "/_waitroom/auth": _auth("auth", []),
         "/_waitroom/auth/{path}": _auth("authPath", [_at("AuthPath")]),
         "/_waitroom/health": {"get": _health()},
-        "/_waitroom/jwks.json": {"get": _published("publicKeys", "The keys that admissions are signed with (RFC 7517).")},
+        "/_waitroom/jwks.json": {"get": _published("publicKeys", "What admissions are verified with (RFC 7517).")},
         "/_waitroom/openapi.json": {"get": _published("contract", "This document.")},
         "/{protected}": {"parameters": [_at("Protected")], "get": _protected("get"), "post": _protected("post")},
     }  # fmt: skip
@@ -308,7 +303,7 @@ def _renew() -> Json:
     return {
         **_call("renew", "line", "A fresh admission cookie, and back.", _ADMISSION),
         "responses": {
-            "303": {"description": "Back to `return_to`, else to the entry.", "headers": _head("Location", "Set-Cookie")},
+            "303": {"description": "Back to `return_to`, or the entry.", "headers": _head("Location", "Set-Cookie")},
             "404": _problem("There is no such room."),
         },
     }  # fmt: skip

@@ -22,6 +22,7 @@ from aiohttp import web
 
 import waitroom_ui
 from gateway import notation
+from gateway.draft import shown
 from gateway.errors import Unreachable
 from gateway.model import NUMBER_MAX, Operator, Role, SettingsRecord
 from gateway.rules.settings import Fault, patched
@@ -212,7 +213,7 @@ class OperatorPort:
                 return Problem(412, "The settings were changed meanwhile.", headers=(("ETag", _etag(before)),))
             overrides = patched(before.base, before.overrides, patch)
             if isinstance(overrides, list):
-                return Problem(422, "Nothing was changed.", tuple(map(_error, overrides)))
+                return Problem(422, "Nothing was changed.", tuple(_error(fault, patch) for fault in overrides))
             if overrides == before.overrides:
                 return self._room(room_id, before)
             after = await self._rooms.write_settings(room_id, before.version, overrides)
@@ -232,17 +233,15 @@ class OperatorPort:
         return _json({"room": room_id, "epoch": epoch})
 
     async def _report(self, who: Operator, room_id: str, document: dict[str, Any]) -> web.Response | Problem:
-        errors = [
-            _error(Fault(str(name), "remaining, released")) for name in document.keys() - {"remaining", "released"}
-        ]
+        faults = [Fault(name, "remaining, released") for name in document.keys() - {"remaining", "released"}]
         remaining, subjects = document.get("remaining"), document.get("released", [])
         if remaining is not None and not (type(remaining) is int and 0 <= remaining <= NUMBER_MAX):
-            errors.append(_error(Fault("remaining", f"a whole number from 0 to {NUMBER_MAX}, or null")))
+            faults.append(Fault("remaining", f"a whole number from 0 to {NUMBER_MAX}, or null"))
         released = list(map(id_of, subjects)) if isinstance(subjects, list) else [None]
         if len(released) > RELEASED_MAX or None in released:
-            errors.append(_error(Fault("released", f"up to {RELEASED_MAX} subjects, each as Waitroom-Subject has it")))
-        if errors:
-            return Problem(422, "Nothing was taken.", tuple(errors))
+            faults.append(Fault("released", f"up to {RELEASED_MAX} subjects, each as Waitroom-Subject has it"))
+        if faults:
+            return Problem(422, "Nothing was taken.", tuple(_error(fault, document) for fault in faults))
         await self._rooms.report(room_id, remaining, [identity for identity in released if identity is not None])
         log.info(
             "room_reported",
@@ -299,10 +298,12 @@ def _digest(token: bytes) -> bytes:
     return hashlib.sha256(token).digest()  # equal lengths, so that comparing tells nothing about them
 
 
-def _error(fault: Fault) -> dict[str, str]:
-    """A pointer into the patch (RFC 6901) and what is allowed there, as RFC 9457 shows it."""
+def _error(fault: Fault, document: object) -> dict[str, str]:
+    """Where in the document (RFC 6901), what stands there and what is allowed, as RFC 9457 shows it."""
     name = fault.name.replace("~", "~0").replace("/", "~1")
-    return {"pointer": f"#/{name}" if name else "#", "detail": f"allowed: {fault.allowed}"}
+    if not isinstance(document, dict) or fault.name not in document:
+        return {"pointer": "#", "detail": f"allowed: {fault.allowed}"}
+    return {"pointer": f"#/{name}", "detail": f"{fault.name} = {shown(document[fault.name])}: allowed: {fault.allowed}"}
 
 
 def _is_own_page(request: web.BaseRequest) -> bool:

@@ -43,7 +43,7 @@ class Passage:
     def entered(cls, desk: Desk, identity: bytes, asked: Asked, credential: Credential, network: str) -> Passage:
         """With an instant entry, made just now."""
         fresh = desk.new_admission(identity, is_instant=True)
-        desk.networks.entered(network)
+        desk.networks.entered(network, desk.queue.clock.monotonic())
         return cls(desk, fresh[1], None, fresh, asked.is_app and not credential.from_cookie)
 
     @staticmethod

@@ -147,7 +147,7 @@ def _never_grow(desk: Desk, verified: Verified[Ticket], position: int) -> tuple[
 def _eta(desk: Desk, shown_s: float | None, state: VisitorState) -> dict[str, int] | None:
     if shown_s is None or state is not VisitorState.WAITING:
         return None
-    p50_s = max(1, round(shown_s))
+    p50_s = int(shown_s + 0.5) or 1
     return {"p50_s": p50_s, "p90_s": max(p50_s, math.ceil(shown_s * desk.waits.p90(desk.queue.clock.monotonic())))}
 
 
@@ -158,7 +158,7 @@ def _progress(desk: Desk, ticket: Ticket | None, shown_s: float | None, state: V
     if shown_s is None:
         return None
     waited_s = max(0.0, desk.queue.clock.now_s() - ticket.joined_at_s) if ticket is not None else 0.0
-    return round(waited_s / max(waited_s + shown_s, 1e-9), 3)
+    return round(waited_s / (waited_s + shown_s or 1.0), 3)
 
 
 def board_document(desk: Desk) -> dict[str, Any]:

@@ -30,7 +30,7 @@ WINDOW_S: Final = 10
 SAMPLE_MIN: Final = 5  # exchanges that say something about an upstream; fewer are chance
 
 
-class Failure(Exception):  # noqa: N818 - the upstream's failure is an outcome, named by its kind, not an error of ours
+class Failure(Exception):
     """An exchange with an upstream failed; `kind` is a row of `upstream.FAILURES` and a metric's label."""
 
     def __init__(self, kind: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from copy import deepcopy
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -80,7 +81,7 @@ class ScriptedApi:
             "throughput": 48.2,
             "drain_rate": settings["drain_rate"],
             "rate_in_force": 50.0,
-            "as_of": "2026-11-05T02:00:00Z",
+            "as_of": datetime.now(UTC).isoformat(),
             "stale": False,
         }
         return self._refusal(request) or web.json_response({"rooms": [row]})
@@ -95,7 +96,10 @@ class ScriptedApi:
         if under != f'"{self.version}"':
             return web.json_response({"title": "precondition failed"}, status=412)
         if "fortnight" in str(patch.get("drain_rate")):
-            problem = {"title": "invalid", "errors": [{"detail": "drain_rate: 50/fortnight is not n/s, n/min or n/h"}]}
+            problem = {
+                "title": "invalid",
+                "errors": [{"pointer": "#/drain_rate", "detail": "allowed: n/s, n/min or n/h"}],
+            }
             return web.json_response(problem, status=422)
         for name, value in patch.items():
             if value is None:
@@ -185,7 +189,7 @@ async def test_refusal_is_shown_in_the_gateways_words(tab: Page, api: ScriptedAp
     """Section 8: a faulty value is refused as a whole, with the reason, and stays in its field."""
     await tab.fill('[id="field-drain_rate"]', "50/fortnight")
     await tab.click("#save")
-    await expect(tab.locator("#refused")).to_contain_text("50/fortnight is not n/s, n/min or n/h")
+    await expect(tab.locator("#refused")).to_contain_text("drain_rate: allowed: n/s, n/min or n/h")
     await expect(tab.locator('[id="field-drain_rate"]')).to_have_value("50/fortnight")
     await tab.click("#discard")
     await expect(tab.locator('[id="field-drain_rate"]')).to_have_value("50/s")

@@ -150,6 +150,15 @@ def test_admitted_leads_only_to_a_path_of_this_host(wanted: str | None, target: 
     assert page.headers["Refresh"] == f"0; url={target}"
 
 
+def test_busy_page_links_to_where_a_get_is_welcome() -> None:
+    """Section 8: a shed navigation asks for its own address again, a shed form of ours for the room's page."""
+    assert [link["href"] for link in Seen(PAGES["busy"]).attributes("a")] == [""]
+    of_room = Seen(waitroom_ui.busy_page(ROOM, return_to="/points/cashout/step"))
+    assert [link["href"] for link in of_room.attributes("a")] == [
+        f"/_waitroom/{ROOM}/?return_to=%2Fpoints%2Fcashout%2Fstep"
+    ]
+
+
 def test_refresh_follows_the_server_and_keeps_the_target() -> None:
     """Section 8, no script: `Refresh` as `poll_after_ms` says, to the status, with `return_to` in its query."""
     page = place_page(ROOM, status(poll_after_ms=7300), ENTRY, return_to="/points/cashout/step?n=2")

@@ -14,6 +14,9 @@ from tests.web.wire import OK, Bank, Peer, Proxy
 
 OpenProxy = Callable[..., Awaitable[Proxy]]
 EUC_KR = "예금.pdf".encode("euc-kr")
+FORWARDED = (
+    b"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: bank.example\r\nVia: 1.1 waitroom\r\n"
+)
 DATE = b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
 
 
@@ -31,8 +34,7 @@ async def test_request_gains_only_what_an_intermediary_adds(bank: Bank, proxy: P
     """Promise 10: no Accept, User-Agent or Content-Type of a client library, fields in their order and spelling."""
     await proxy.exchange(get(b"/a", b"X-oDD: 1", b"accept: */*", b"X-Odd: 2"))
     assert bank.requests == [
-        b"GET /a HTTP/1.1\r\nHost: bank.example\r\nX-oDD: 1\r\naccept: */*\r\nX-Odd: 2\r\n"
-        b"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: bank.example\r\nVia: 1.1 waitroom\r\n\r\n"
+        b"GET /a HTTP/1.1\r\nHost: bank.example\r\nX-oDD: 1\r\naccept: */*\r\nX-Odd: 2\r\n" + FORWARDED + b"\r\n"
     ]
 
 
@@ -47,7 +49,8 @@ async def test_answer_gains_only_connection_management(bank: Bank, proxy: Proxy)
 
 @pytest.mark.parametrize(
     "target",
-    [b"/", b"/?", b"/a?b", b"/a%2Fb%2e%2E/%00?%3F=%zz", b"//a//../b/./", b"/a;b=c?d=e&&f",      b"/a|b{c}\"<>^`\\d", b"/a?b?c=/../%", b"/a+b%20c"],
+    [b"/", b"/?", b"/a?b", b"/a%2Fb%2e%2E/%00?%3F=%zz", b"//a//../b/./", b"/a;b=c?d=e&&f",
+     b'/a|b{c}"<>^`\\d', b"/a?b?c=/../%", b"/a+b%20c"],
 )  # fmt: skip
 async def test_target_bytes_survive(bank: Bank, proxy: Proxy, target: bytes) -> None:
     """Promise 10: nothing is decoded, normalised or quoted; a bare question mark stays."""
@@ -148,7 +151,7 @@ async def test_head_answer_keeps_its_length_and_has_no_body(bank: Bank, proxy: P
     ("head", "kept"),
     [
         (b"HTTP/1.1 204 No Content\r\n", b""),
-        (b"HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\nContent-Length: 9\r\n", b"ETag: \"a\"\r\nContent-Length: 9\r\n"),
+        (b"HTTP/1.1 304 Not Modified\r\nETag: a\r\nContent-Length: 9\r\n", b"ETag: a\r\nContent-Length: 9\r\n"),
     ],
 )  # fmt: skip
 async def test_answers_without_body_keep_the_connection_in_step(
@@ -236,9 +239,14 @@ async def test_upstream_sees_the_plans_fields_and_never_the_clients(bank: Bank, 
     """Promise 9: Waitroom-* from outside, in any spelling, is removed; so are our cookies; others keep their bytes."""
     proxy.plan = lambda _: Plan("bank", headers=(("Waitroom-Subject", "id-1"),), scheme="https")
     await proxy.exchange(
-        get(b"/", b"waitroom-subject: forged", b"Waitroom_Subject: forged", b"Connection: Waitroom-Subject, Host, Cookie",
-            b"Cookie: __Host-waitroom-ticket-a=t; x=\"1\" ;waitroom-admission-a=z;  y=2")
-    )  # fmt: skip
+        get(
+            b"/",
+            b"waitroom-subject: forged",
+            b"Waitroom_Subject: forged",
+            b"Connection: Waitroom-Subject, Host, Cookie",
+            b'Cookie: __Host-waitroom-ticket-a=t; x="1" ;waitroom-admission-a=z;  y=2',
+        )
+    )
     assert [line for line in fields(bank.requests[0]) if b"aitroom" in line] == [
         b"Via: 1.1 waitroom",
         b"Waitroom-Subject: id-1",

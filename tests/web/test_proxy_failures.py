@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from multidict import CIMultiDict
 
+from gateway.web.backend import Share
 from gateway.web.pool import Tally
 from gateway.web.upstream import FAILURES, PHRASES, Plan
 from tests.web.wire import OK, Bank, Peer, Proxy, until
@@ -32,6 +33,16 @@ def plays(answer: bytes) -> Callable[[Peer], Awaitable[None]]:
 
 async def hangs(peer: Peer) -> None:
     await peer.rest()
+
+
+async def is_reset(peer: Peer) -> bool:
+    """How the connection ended: True for a reset, False for an orderly end."""
+    try:
+        while await asyncio.wait_for(peer.reader.read(100), 5):
+            pass
+    except ConnectionResetError:
+        return True
+    return False
 
 
 def dead_port() -> int:
@@ -60,6 +71,7 @@ def test_every_failure_has_a_phrase() -> None:
         (HEAD + b"X-Fold: a\r\n b\r\n\r\n", "malformed", 502),
         (HEAD + b"X-Cr: a\rSet-Cookie: b\r\n\r\n", "malformed", 502),
         (HEAD + b"X-Lf: a\nSet-Cookie: b\r\n\r\n", "malformed", 502),
+        (HEAD + b"X-Nul: a\x00b\r\n\r\n", "malformed", 502),
         (HEAD + b"No colon\r\n\r\n", "malformed", 502),
         (HEAD + b"X: " + b"x" * 70_000 + b"\r\n\r\n", "malformed", 502),
         (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", "malformed", 502),
@@ -154,9 +166,7 @@ async def test_truncated_answer_never_looks_whole(bank: Bank, proxy: Proxy, answ
     bank.part = plays(answer)
     client = await proxy.client()
     await client.send(GET.replace(b"1.1", version))
-    with pytest.raises(ConnectionResetError):
-        while await asyncio.wait_for(client.reader.read(100), 5):
-            pass
+    assert await is_reset(client)
     await until(lambda: proxy.seen.kinds == ["truncated"])
 
 
@@ -179,7 +189,7 @@ async def test_malformed_chunk_inside_an_answer_cuts_it(bank: Bank, proxy: Proxy
     assert proxy.seen.kinds == ["malformed"]
 
 
-# --- sending again ----------------------------------------------------------------------------------------------------
+# --- sending again ---------------------------------------------------------------------------------------------------
 
 
 async def after_a_rest(proxy: Proxy, bank: Bank, request: bytes) -> bytes:
@@ -266,7 +276,7 @@ async def test_bytes_nobody_asked_for_are_not_the_next_answer(bank: Bank, proxy:
     assert len(bank.connections) == 2
 
 
-# --- several URLs, health -----------------------------------------------------------------------------------------------
+# --- several URLs, health --------------------------------------------------------------------------------------------
 
 
 async def test_url_that_cannot_be_reached_is_passed_over_and_comes_back(open_proxy: OpenProxy, bank: Bank) -> None:
@@ -278,6 +288,7 @@ async def test_url_that_cannot_be_reached_is_passed_over_and_comes_back(open_pro
         await client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\n\r\na")
         assert await client.answer() == OK
     assert proxy.upstreams.is_healthy("bank")
+    assert [pool.url for pool in proxy.upstreams._backends["bank"]._order()] == [f"http://127.0.0.1:{bank.port}"]
     second = Bank()
     await second.open(port)
     try:
@@ -336,7 +347,7 @@ def test_tally_forgets_after_its_window() -> None:
     assert not tally.is_ill(101.0)
 
 
-# --- shares -------------------------------------------------------------------------------------------------------------
+# --- shares ----------------------------------------------------------------------------------------------------------
 
 
 async def test_room_over_its_share_waits_and_leaves_the_rest_alone(open_proxy: OpenProxy, bank: Bank) -> None:
@@ -376,3 +387,17 @@ async def test_places_are_handed_on_and_never_leak(open_proxy: OpenProxy, bank: 
     assert await second.answer() == OK
     await until(lambda: proxy.upstreams.in_flight("bank") == 0)
     assert proxy.seen.most == 1
+
+
+async def test_place_granted_to_one_who_leaves_at_that_moment_is_not_lost() -> None:
+    """Promise 12: a cancelled wait that had just been granted gives the place back."""
+    share = Share(1)
+    assert await share.take(1)
+    waiting = asyncio.create_task(share.take(1))
+    await asyncio.sleep(0)
+    share.give()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert share.used == 0
+    assert await share.take(0.1)

@@ -1,8 +1,9 @@
-"""Raw sockets for tests that must see every byte: a client, a bank that records and plays a part, a proxy between them."""
+"""Raw sockets for tests that must see every byte: a client, a bank that records and plays a part, a proxy between."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -64,7 +65,8 @@ class Peer:
         return await self.request()
 
     def close(self) -> None:
-        self.writer.transport.abort()
+        with contextlib.suppress(AttributeError):  # Python 3.11 cannot abort a transport that has ended
+            self.writer.transport.abort()
 
 
 Part = Callable[[Peer], Awaitable[None]]

@@ -1,9 +1,10 @@
 -- Starts the room anew: every ticket of an older epoch is void; numbers go on, so none is ever given twice.
--- ARGV  1 time, 2 '1' to void the admissions too, 3 the epoch this was asked in (a retry finds it raised and does nothing)
+-- ARGV  1 time, 2 '1' to void the admissions too, 3 the epoch this was asked in, or '' for whichever is in force
+--       (with an epoch, a retry finds it raised and does nothing)
 -- Returns: 'ok', the epoch now.  Cost: 60 us; the memory is freed by the server's own thread.
 local p = read_root()
 if not p then return {'unknown'} end
-if p.epoch ~= tonumber(ARGV[3]) then return {'ok', p.epoch} end
+if ARGV[3] ~= '' and p.epoch ~= tonumber(ARGV[3]) then return {'ok', p.epoch} end
 begin_writes()
 call('UNLINK', QUEUE, CALLED, DOOR, HELD, ARRIVALS, SPENT, RANKS, unpack(KEYS, 9, 14))
 p.epoch, p.passed, p.present, p.recovering, p.reseat_goal, p.swept = p.epoch + 1, p.next - 1, 0, p.clock, 0, 0

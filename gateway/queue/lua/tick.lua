@@ -19,14 +19,16 @@ for b = p.bucket + 1, bucket do
   call('HSET', PACE, 'c' .. b % 8, 0, 's' .. b % 8, 0)
 end
 p.bucket = bucket
-local held = call('ZCOUNT', HELD, '(' .. whole(p.clock - 2 * SECOND), '+inf')
+local held = call('ZCOUNT', HELD, '(' .. whole(p.clock - SECOND), '+inf') -- gateways renew every 0.7 s: older ones have gone
 local young = young_calls(p)
 -- The door is short when it could grant and nobody stands there though some were called: fewer show up than we believe.
 local is_short = held == 0 and young > 0 and p.credit >= UNIT * math.max(1, rate_s / 4)
-p.cut = is_short and math.max(200, p.cut * 0.9) or math.min(1000, p.cut * 1.02 + 1)
+p.cut = is_short and math.max(500, p.cut * 0.95) or math.min(1000, p.cut * 1.02 + 1)
 local show_up = math.max(0.05, (p.shows + 0.7 * 4000) / (p.matured + 4000) * p.cut / 1000)
 local want = math.ceil((2 * rate_s + 2 * math.sqrt(2 * rate_s) + 3 - held - young * show_up) / show_up)
 local _, reason = openings(p, s)
+-- Paused: those called already are enough; else a long pause would pass everybody by.
+if reason == 'paused' then want = math.min(want, math.ceil((2 * rate_s + 3) / show_up) - held - call('ZCARD', CALLED)) end
 if s.stock >= 0 then want = math.min(want, s.stock - active_count(p) - held - young) end
 if ARGV[3] == '1' or reason == 'recovering' or reason == 'scheduled' or reason == 'closed' then want = 0 end
 -- Nobody is absent until two whole slices of uninterrupted ticks lie behind.

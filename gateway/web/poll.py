@@ -1,0 +1,102 @@
+"""The answer to a poll that the board alone can give: most of what a crowd asks, so it is filled into a form made before.
+
+The form holds what is the same for every poll of one board; left open is what one ticket changes. `place.waiting_place`
+says the same in full, and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.model import RoomState, Ticket
+from gateway.rules import policy
+from gateway.rules.board import STALE_AFTER_S, Board
+from gateway.rules.tokens import Verified
+from gateway.web.desk import Desk
+from gateway.web.place import UNTIMED, message, stamp
+from gateway.web.ready import Ready, ReadyHead
+
+STAMP_S: Final = 0.02  # how old "now" may be
+HEAD: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """One board's form: its parts between the places to fill in, and the figures that hold for all its tickets."""
+
+    board: Board
+    opening: str
+    middle: str
+    closing: str
+    is_timed: bool
+    base_s: float  # seconds that everybody waits before positions count
+    step_s: float  # seconds a position is worth
+    p90: float
+    until_s: float  # monotonic, when the board is too old to answer from
+
+
+class Polls:
+    """Answers waiting tickets of one room from the board. `answer` is None where the long way must be gone."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._queue = desk.queue
+        self._monotonic = desk.queue.clock.monotonic
+        self._reissue_s = desk.room.absence_max_s  # half of a ticket's life
+        self._form: _Form | None = None
+        self._head = ReadyHead("HTTP/1.1 200 OK", HEAD)
+        self._stamped_s = 0.0
+        self._now = ""
+
+    def answer(self, verified: Verified[Ticket], now_s: float, chance: float) -> Ready | None:
+        queue, ticket, form = self._queue, verified.token, self._form
+        number, board = ticket.number, queue.board
+        if board is None or queue.was_spent_here(number) or ticket.expires_at_s - now_s <= self._reissue_s:
+            return None
+        if form is None or form.board is not board:
+            form = self._form = self._make_form(board)
+        if not board.knows(number, ticket.epoch) or self._monotonic() > form.until_s:
+            return None
+        queue.mark(number)
+        position, shown = board.position(number), verified.shown_position
+        if shown is not None and shown < position:
+            position = shown
+        verified.shown_position = position
+        expected_s = form.base_s + position * form.step_s
+        if form.is_timed:
+            waited_s = max(0.0, now_s - ticket.joined_at_s)
+            p50_s, progress = int(expected_s + 0.5) or 1, waited_s / (waited_s + expected_s or 1.0)
+            p90_s = max(p50_s, math.ceil(expected_s * form.p90))
+            timed = f'{{"p50_s":{p50_s},"p90_s":{p90_s}}},"progress":{progress:.3f}'
+        else:
+            timed = 'null,"progress":null'
+        if now_s - self._stamped_s > STAMP_S:
+            self._stamped_s, self._now = now_s, stamp(now_s)
+        body = (
+            f'{form.opening}{number},"position":{position},"ahead":{position - 1}{form.middle}{timed}'
+            f',"poll_after_ms":{policy.poll_after_ms(expected_s, chance)},"now":"{self._now}{form.closing}'
+        ).encode()
+        return Ready(self._head.of(len(body), now_s), body)
+
+    def _make_form(self, board: Board) -> _Form:
+        desk, monotonic_s = self._desk, self._monotonic()
+        room_state = board.room_state(desk.room.waiting_max)
+        shared = {"room_state": room_state.value, "message": message(desk), "as_of": stamp(board.census.now / 1e6)}
+        closing = json.dumps(shared, separators=(",", ":"), ensure_ascii=False)[1:]
+        fixed = '"stale":false,"provisional":false,"claim_in_ms":null,"lease_until":null,"cause":null'
+        expected_s = board.expected_s(0)
+        return _Form(
+            board=board,
+            opening=f'{{"room":"{desk.room.id}","state":"waiting","number":',
+            middle=f',"waiting":{board.census.waiting},"eta":',
+            closing=f'",{fixed},{closing}',
+            is_timed=room_state not in UNTIMED and room_state is not RoomState.SCHEDULED,
+            base_s=expected_s,
+            step_s=board.expected_s(1) - expected_s,
+            p90=desk.waits.p90(monotonic_s),
+            # After a loss positions may grow, with a cause: that is told the long way.
+            until_s=0.0 if self._queue.healed_at_s is not None else board.read_at_s + STALE_AFTER_S,
+        )

@@ -1,0 +1,67 @@
+"""An answer whose head was built beforehand: written in one piece, without aiohttp's own work on headers.
+
+For the few answers that a crowd asks for all the time (polls, the board, the waiting page): building the head for each costs more
+than all that is decided about them (`docs/performance.md`).
+"""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from typing import Final
+
+from aiohttp import web
+
+_CLOSE: Final = b"Connection: close\r\n"
+
+
+class ReadyHead:
+    """Status line and fields of an answer; the Date is made once a second."""
+
+    def __init__(self, status_line: str, fields: dict[str, str]) -> None:
+        lines = [status_line, "Server: waitroom", *(f"{name}: {value}" for name, value in fields.items())]
+        self._opening = "\r\n".join(lines).encode("latin-1") + b"\r\nDate: "
+        self._second = -1
+        self._dated = b""
+
+    def of(self, body_bytes: int, now_s: float) -> bytes:
+        second = int(now_s)
+        if second != self._second:
+            self._second = second
+            self._dated = self._opening + formatdate(second, usegmt=True).encode() + b"\r\nContent-Length: "
+        return b"%b%d\r\n" % (self._dated, body_bytes)
+
+
+class Ready(web.StreamResponse):
+    """Head and body as bytes. For HTTP/1.1 requests that are not HEAD; `fits` says which."""
+
+    def __init__(self, head: bytes, body: bytes) -> None:  # not StreamResponse's: none of its state is needed
+        self._head = head
+        self._whole = body
+        self._is_kept = True
+
+    @staticmethod
+    def fits(request: web.BaseRequest) -> bool:
+        return request.method == "GET" and request.version == (1, 1)
+
+    @property
+    def prepared(self) -> bool:
+        return True
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._is_kept
+
+    def close_after(self) -> None:
+        """The connection ends with this answer."""
+        self._is_kept = False
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        if not request.keep_alive:
+            self._is_kept = False
+        transport = request.transport
+        if transport is not None:
+            end = b"\r\n" if self._is_kept else _CLOSE + b"\r\n"
+            transport.write(self._head + end + self._whole)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None

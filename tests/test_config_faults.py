@@ -1,0 +1,263 @@
+"""Holds promise 14 of the configuration: every kind of fault, told with its key, its value and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from gateway import config
+from gateway.errors import ConfigError
+from tests.documents import GOOD, SECRET, faults, furnish, load, only, with_room
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return furnish(tmp_path)
+
+
+def test_all_faults_are_told_at_once(folder: Path) -> None:
+    """Promise 14: bad configuration never starts: all faults at once, each with key, value and what is allowed."""
+    text = with_room('drain_rate = "50/fortnight"').replace("[server]", '[server]\nworkers = 2\npublc = "x"')
+    text = text.replace('signing_key_file = "key.pem"', 'signing_key_file = "nothing.pem"\nissuer = 7')
+    text = text.replace('[default]\nupstream = "bank"', '[default]\nupstream = "bonk"')
+    text = text.replace("[[rooms]]", '[[rooms]]\nsession = "2h"\nclaim_window = "30s"\nqueueing_status = 418', 1)
+    found = "\n".join(faults(folder, text))
+    for part in (
+        'rooms.cashout.drain_rate = "50/fortnight": allowed: whole entries per s, min or h',
+        "server.workers > 1 is not there yet: run several gateways on one Redis; allowed: 1",
+        "server.publc: unknown key; did you mean public?",
+        "tokens.issuer = 7: allowed: 1 to 120 visible ASCII characters",
+        'tokens.signing_key_file = "nothing.pem": no such file',
+        'default.upstream = "bonk": no such upstream; allowed: bank',
+        'rooms.cashout.session = "2h": allowed: up to session_max, which is "1h"',
+        'rooms.cashout.claim_window = "30s": allowed:',
+        "hidden tabs look only once a minute",
+        "rooms.cashout.queueing_status = 418: allowed: 200, 202, 429 or 503",
+    ):
+        assert part in found
+    assert len(found.splitlines()) == 9
+
+
+ROOM_FAULTS: Final = [
+    ('drain_rate = "0/s"', 'drain_rate = "0/s": allowed: whole entries per s, min or h'),
+    ('drain_rate = "1.5/s"', 'drain_rate = "1.5/s": allowed'),
+    ('drain_rate = "100001/s"', "up to 100000/s"),
+    ("drain_rate = 50", "drain_rate = 50: allowed: whole entries per s, min or h"),
+    ("burst = 1", "burst = 1: allowed: a whole number of entries from 2"),
+    ("burst = 12", "burst = 12: allowed: 13 to 1000000 at 50/s, a quarter of a second"),
+    ("active_max = 0", "active_max = 0: allowed: a whole number of admissions at a time from 1"),
+    ("active_max = true", "active_max = true: allowed"),
+    ("active_max = 2.0", "active_max = 2.0: allowed"),
+    ('session = "5"', 'session = "5": allowed: a number and ms, s, m or h'),
+    ("session = 600", "text in quotes is wanted"),
+    ('session = "30500ms"', "whole seconds are wanted"),
+    ('claim_window = "89s"', 'from "90s" to "1h": hidden tabs look only once a minute'),
+    ('absence_max = "119s"', 'from "2m" to "24h": nobody is absent before two slices of 60 s'),
+    ('claim_window = "11m"', 'claim_window = "11m": allowed: up to absence_max, which is "10m"'),
+    ("max_in_flight = 201", "max_in_flight = 201: allowed: 1 to 200, which is upstreams.bank.max_in_flight"),
+    ("waiting_max = 8388609", "waiting_max = 8388609: allowed: a whole number of places from 1 to 8388608"),
+    ("queueing_status = 302", "queueing_status = 302: allowed: 200, 202, 429 or 503"),
+    ('upstream = "bonk"', 'upstream = "bonk": no such upstream; allowed: bank'),
+    ('match = [{ path = "points" }]', 'match[0].path = "points": allowed: a path spelled plainly'),
+    ('match = [{ path = "/points/*/x" }]', "and * only as the last segment"),
+    ('match = [{ path = "/p%6Fints" }]', 'match[0].path = "/p%6Fints": allowed'),
+    ('match = [{ path = "/points//x" }]', "match[0].path"),
+    ('match = [{ path = "/points/../x" }]', "match[0].path"),
+    ('match = [{ path = "/points;a" }]', "match[0].path"),
+    ('match = [{ path = "/points?a" }]', "match[0].path"),
+    ('match = [{ path = "/p", hots = "x" }]', "match[0].hots: unknown key; did you mean host?"),
+    ('match = [{ path = "/p", host = "https://x" }]', 'match[0].host = "https://x": allowed: a host name'),
+    ('match = [{ path = "/p", host = "x.example" }]', "one of server.hosts (bank.example)"),
+    ("match = []", "match = []: allowed: a list of 1 to 1000 routes"),
+    ('entry = "//evil.example/"', 'entry = "//evil.example/": allowed: a path and query on the same host'),
+    ('entry = "/\\\\evil.example/"', "entry"),
+    ('bypass = [{ path = "/elsewhere" }]', 'bypass[0].path = "/elsewhere": allowed: a path that the room protects'),
+    ("bypass = [{}]", "bypass[0]: allowed: either path or source"),
+    ('bypass = [{ path = "/points/cashout/a", source = "10.0.0.1" }]', "bypass[0]: allowed: either path or source"),
+    ('bypass = [{ source = "10.0.0.1/8" }]', 'bypass[0].source = "10.0.0.1/8": allowed: an IP address or network'),
+    ('bypass = [{ source = "10.0.0.1" }, { source = "10.0.0.1" }]', 'bypass: 2 have name = "10.0.0.1/32"'),
+    ('origins = ["https://app.example/"]', 'origins[0] = "https://app.example/": allowed: a list of origins'),
+    ('origins = ["app.example"]', "origins[0]"),
+    ('origins = ["null"]', "origins[0]"),
+    ("opens_at = 2026-12-01T11:00:00", "opens_at = 2026-12-01T11:00:00: allowed: a date and time with its offset"),
+    ('opens_at = "2026-12-01T11:00:00+09:00"', "without quotes"),
+    (
+        "closes_at = 2026-12-01T10:00:00+09:00\nopens_at = 2026-12-01T11:00:00+09:00",
+        "closes_at = 2026-12-01T10:00:00+09:00: allowed: later than opens_at",
+    ),
+    ('message = { english = "x" }', "message"),
+    ('customer_header = "X-Customer"', "customer_header: allowed: together with customer_secret_file"),
+    ('customer_secret_file = "keys/bank.hmac"', "customer_secret_file: allowed: together with customer_header"),
+    (
+        'customer_header = "Waitroom-X"\ncustomer_secret_file = "keys/bank.hmac"',
+        'customer_header = "Waitroom-X": allowed: a header\'s name',
+    ),
+    ("workers = 1", "workers: unknown key here; it belongs in [server]"),
+    ("drain = 1", "drain: unknown key; did you mean drain_rate?"),
+]
+
+
+@pytest.mark.parametrize(("line", "part"), ROOM_FAULTS)
+def test_each_fault_of_a_room_is_told_with_what_is_allowed(folder: Path, line: str, part: str) -> None:
+    """Promise 14."""
+    found = only(faults(folder, with_room(line)))
+    assert found.startswith("rooms.cashout")
+    assert part in found
+
+
+@pytest.mark.parametrize("name", ["auth", "health", "x.json", "", "-a", "a-", "A", "a_b", "a/b", "a" * 64, "포인트"])
+def test_room_ids_fit_into_urls_cookies_and_keys(folder: Path, name: str) -> None:
+    """Section 8: `[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?`, not `auth`, `health`, `*.json`."""
+    assert 'not "auth", "health" or "*.json"' in only(faults(folder, with_room(f'id = "{name}"')))
+
+
+@pytest.mark.parametrize("name", ["a", "0", "point-cashout", "a.b", "a" * 63, "json"])
+def test_other_room_ids_are_taken(folder: Path, name: str) -> None:
+    """Section 8."""
+    assert load(folder, with_room(f'id = "{name}"')).rooms[0].id == name
+
+
+SERVER_FAULTS: Final = [
+    ('public = "8080"', 'server.public = "8080": allowed: "address:port"'),
+    ('public = "bank.example:80"', "server.public"),
+    ('public = "::1:80"', "server.public"),
+    ('public = "0.0.0.0:65536"', "server.public"),
+    ('public = "127.0.0.1:9090"', "allowed: another address than server.public"),
+    ('operator = "0.0.0.0:9090"', "allowed: a loopback address, or any with [[operators]]"),
+    ('scheme = "http"', 'server.scheme = "http": allowed: "https", or "http" with --dev'),
+    ('scheme = "h2"', 'server.scheme = "h2": allowed'),
+    ("workers = 0", "server.workers = 0: allowed: a whole number of processes"),
+    ('header_bytes_max = "32k"', 'server.header_bytes_max = "32k": allowed: a number and B, KiB or MiB'),
+    ('header_bytes_max = "1KiB"', 'from "8KiB" to "1MiB"'),
+    ('stop_grace = "1d"', "server.stop_grace"),
+    ("connections_max = 1", "server.connections_max = 1: allowed: a whole number of connections"),
+]
+
+
+@pytest.mark.parametrize(("line", "part"), SERVER_FAULTS)
+def test_each_fault_of_the_server_is_told_with_what_is_allowed(folder: Path, line: str, part: str) -> None:
+    """Promise 14, and section 8: an operator port that others reach needs operators."""
+    assert part in only(faults(folder, GOOD.replace("[server]", f"[server]\n{line}")))
+
+
+def test_operators_open_the_way_to_other_binds_and_need_real_tokens(folder: Path) -> None:
+    """Section 8: bearer tokens, one for each."""
+    opened = GOOD.replace("[server]", '[server]\noperator = "0.0.0.0:9090"')
+    one = '[[operators]]\nname = "sre"\nrole = "operator"\ntoken_file = "keys/sre.token"\n'
+    found = load(folder, opened + one)
+    assert found.operators[0].token not in repr(found)
+    assert "another operator's token" in only(faults(folder, opened + one + one.replace("sre", "two", 1)))
+    assert 'no room is called "cashuot"' in only(faults(folder, opened + one + 'rooms = ["cashuot"]\n'))
+    (folder / "keys/sre.token").write_text("short")
+    assert "does not hold one bearer token of 16" in only(faults(folder, opened + one))
+    (folder / "keys/sre.token").write_text(SECRET)
+    (folder / "keys/sre.token").chmod(0o644)
+    found_fault = only(faults(folder, opened + one))
+    assert "is open to others (mode 0644): chmod 600 it" in found_fault
+    assert SECRET not in found_fault
+
+
+def test_plain_http_is_for_development(folder: Path) -> None:
+    """Section 7: https is the default; plain http needs --dev."""
+    assert load(folder, GOOD).server.https
+    assert not load(folder, GOOD, dev=True).server.https
+    assert load(folder, GOOD.replace("[server]", '[server]\nscheme = "https"'), dev=True).server.https
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ('{ path = "/pay" }', '{ path = "/pay" }'),
+        ('{ path = "/pay" }', '{ path = "/Pay" }'),
+        ('{ path = "/pay" }', '{ path = "/pay/" }'),
+        ('{ path = "/pay" }', '{ path = "/pay/*" }'),
+        ('{ path = "/pay/*" }', '{ path = "/PAY/now/*" }'),
+        ('{ path = "/*" }', '{ path = "/pay" }'),
+        ('{ path = "/pay", host = "bank.example" }', '{ path = "/pay" }'),
+        ('{ path = "/pay", host = "bank.example" }', '{ path = "/pay", host = "BANK.example" }'),
+        ('{ path = "/a" }, { path = "/pay" }', '{ path = "/b" }, { path = "/pay" }'),
+        ('{ path = "/ｐay" }', '{ path = "/pay" }'),
+    ],
+)
+def test_rooms_that_overlap_are_refused_by_name(folder: Path, one: str, other: str) -> None:
+    """Section 8: a request is one room's; issue 2: overlapping rooms are bad input."""
+    found = only(faults(folder, with_room(f"match = [{one}]") + second_room(other)))
+    assert "rooms.cashout.match and rooms.second.match overlap" in found
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ('{ path = "/pay" }', '{ path = "/pay/now" }'),
+        ('{ path = "/pay/*" }', '{ path = "/payment/*" }'),
+        ('{ path = "/pay", host = "bank.example" }', '{ path = "/pay", host = "www.bank.example" }'),
+    ],
+)
+def test_rooms_side_by_side_are_taken(folder: Path, one: str, other: str) -> None:
+    """Section 8."""
+    text = with_room(f"match = [{one}]") + second_room(other)
+    text = text.replace('hosts = ["bank.example"]', 'hosts = ["bank.example", "www.bank.example"]')
+    assert len(load(folder, text).rooms) == 2
+
+
+def second_room(match: str) -> str:
+    return f"""
+[[rooms]]
+id = "second"
+match = [{match}]
+upstream = "bank"
+drain_rate = "1/s"
+active_max = 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("[server\n", "is not TOML: "),
+        ("a = 1\na = 2\n", "is not TOML: "),
+        ("", "rooms: missing"),
+        (GOOD.replace("[[rooms]]", "[rooms]"), "rooms = a table: allowed: one [[rooms]] table or more"),
+        (GOOD.replace("[default]", "[defaults]"), "defaults: unknown key; did you mean default?"),
+        (GOOD + second_room('{ path = "/x" }').replace("second", "cashout"), '2 have id = "cashout"'),
+        (GOOD.replace("[redis]", "[redis]\nport = 6379"), "redis.port: unknown key"),
+        (GOOD.replace('[redis]\nurl = "redis://127.0.0.1/0"\n', ""), "redis.url: missing; allowed: "),
+        (GOOD.replace('signing_key_file = "key.pem"\n', ""), "waitroom keys new"),
+        (GOOD.replace("[upstreams.bank]", "[upstreams.Bank]"), 'upstreams."Bank": allowed as a name'),
+        ("redis = 5\n" + GOOD.replace('[redis]\nurl = "redis://127.0.0.1/0"\n', ""), "redis = 5: allowed: a table"),
+        (GOOD.replace("http://127.0.0.1:9000", f"http://u:{SECRET}@h/"), 'urls[0] = "http://***@h/"'),
+        (
+            GOOD.replace("[upstreams.bank]", f'[upstreams.bank]\npassword = "{SECRET}"'),
+            "upstreams.bank.password: unknown",
+        ),
+    ],
+)
+def test_what_is_no_configuration_is_refused_in_words(folder: Path, text: str, part: str) -> None:
+    """Promise 14; secrets never appear in faults."""
+    found = "\n".join(faults(folder, text))
+    assert part in found
+    assert SECRET not in found
+
+
+def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    """Promise 14."""
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        config.load(tmp_path / "none.toml", {})
+    (tmp_path / "latin.toml").write_bytes(b"# \xff\n")
+    with pytest.raises(ConfigError, match="is not UTF-8 at byte 2"):
+        config.load(tmp_path / "latin.toml", {})
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        config.load(tmp_path, {})
+
+
+def test_weak_and_missing_signing_keys_are_refused_without_showing_them(folder: Path) -> None:
+    """Issue 2: missing or weak keys."""
+    text = GOOD.replace("[upstreams.bank]", '[upstreams.bank]\nsigning_key_file = "keys/bank.hmac"')
+    (folder / "keys/bank.hmac").write_text("correct horse battery")
+    found = only(faults(folder, text))
+    assert "holds 21 bytes: 32 at least" in found
+    assert "horse" not in found
+    (folder / "keys/bank.hmac").unlink()
+    assert "cannot be read: No such file" in only(faults(folder, text))

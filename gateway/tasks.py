@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Final
 
 log = logging.getLogger("waitroom")
+
+RECANCEL_S: Final = 0.1
 
 
 class Owner:
@@ -33,4 +35,6 @@ class Owner:
             tasks = tuple(self._tasks)
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            # Again, as long as one lives: `asyncio.wait_for` of Python 3.11, which redis-py uses for every command it
+            # sends, loses a cancellation that comes at the moment the send is done.
+            await asyncio.wait(tasks, timeout=RECANCEL_S)

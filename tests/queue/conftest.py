@@ -89,7 +89,7 @@ class Scene:
 
     async def census(self) -> Census:
         """What the board says just now."""
-        await self.connection.client.eval("return redis.call('HSET', KEYS[1], 'census_due', 0)", 1, self.key("pace"))
+        await self.connection.client.eval("redis.call('PERSIST', KEYS[1]) return redis.call('HSET', KEYS[1], 'census_due', 0)", 1, self.key("pace"))
         await self.store.census()
         return (await self.store.read(0, 0, 0)).census
 
@@ -105,7 +105,7 @@ class Scene:
 
     async def restamp(self) -> None:
         """As after a restart or a fail-over: the data is there, the server is another."""
-        await self.connection.client.eval("return redis.call('HSET', KEYS[1], 'run', 'another')", 1, self.key("pace"))
+        await self.connection.client.eval("redis.call('PERSIST', KEYS[1]) return redis.call('HSET', KEYS[1], 'run', 'another')", 1, self.key("pace"))
 
     def key(self, name: str) -> str:
         return f"waitroom:{{{self.room.id}}}:{name}"

@@ -57,7 +57,7 @@ class Drain:
         owner.start(self._forever(self._tick), f"drain {room}")
         owner.start(self._forever(self._marks), f"marks {room}")
         owner.start(self._forever(self._releases), f"releases {room}")
-        owner.start(self._queue.claims.run(), f"claims {room}")
+        owner.start(self._forever(self._queue.claims.step), f"claims {room}")
 
     async def _forever(self, step: Callable[[], Awaitable[float]]) -> None:
         """Run `step` again and again; it answers how many seconds to wait. Ends only when cancelled."""

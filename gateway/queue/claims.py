@@ -17,6 +17,7 @@ from gateway.queue.store import RoomStore
 
 HOLD_S: Final = 10.0  # then 202: proxies and phones end silent requests at 30 to 60 s
 PASS_S: Final = 0.05  # 10 s of claims at 1,000/s is one entry of 50 per pass
+PASS_MIN_S: Final = 0.005
 RENEW_S: Final = 0.7  # the door drops what nobody renewed within 2 s: two chances before
 BATCH_MAX: Final = 250
 LOWEST_MAX: Final = 150  # tried at every pass; more than any gateway's share of a pass's entries
@@ -69,18 +70,20 @@ class Claims:
             self._gone.append(ClaimTry(held.ticket.id, held.ticket.number, held.ticket.epoch, is_withdrawn=True))
             self._arrived.set()
 
-    async def run(self) -> None:
-        """Serve until cancelled; a failure of Redis is told to those who wait, and the next claim tries again."""
-        while True:
-            await self._arrived.wait()
-            started = self._monotonic()
-            try:
-                await self._pass(started)
-            except Unreachable as fault:
-                self._fail(fault)
-            if not self._held and not self._gone:
-                self._arrived.clear()
-            await asyncio.sleep(max(0.005, PASS_S - (self._monotonic() - started)))
+    async def step(self) -> float:
+        """One pass, as soon as anything is held; seconds until the next. A failure is told to those who wait here."""
+        await self._arrived.wait()
+        started = self._monotonic()
+        try:
+            await self._pass(started)
+        except Unreachable as fault:  # the next claim tries again
+            self._fail(fault)
+        except Exception:
+            self._fail(Unreachable("the door could not be asked"))
+            raise
+        if not self._held and not self._gone:
+            self._arrived.clear()
+        return max(PASS_MIN_S, PASS_S - (self._monotonic() - started))
 
     async def _pass(self, now_s: float) -> None:
         self._expire(now_s)

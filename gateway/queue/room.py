@@ -24,6 +24,7 @@ TOUCHES_MAX: Final = 250
 REVOKED_MAX: Final = 200_000
 SPENT_MAX: Final = 200_000  # numbers this process saw spent, newest kept: what `heal` carries back
 CHANGE_TRIES: Final = 5
+ANY_ISSUE_S: Final = 2**40  # later than any: whatever was issued up to now
 CAUSE_S: Final = 300.0  # everybody has polled many times by then
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ class RoomQueue:
         self._spent: dict[int, None] = {}
         self._heals_seen: int | None = None
         self._remaining: int | None = None
-        self._releases: set[bytes] = set()
+        self._releases: dict[bytes, int] = {}  # id -> when the admission that ends was issued
         self._healed_at_s: float | None = None
 
     # --- what needs no Redis --------------------------------------------------------------------------------------
@@ -129,10 +130,18 @@ class RoomQueue:
         """The upstream has so many left: the smallest of a second becomes the room's stock."""
         self._remaining = remaining if self._remaining is None else min(self._remaining, remaining)
 
-    def release_soon(self, one: bytes) -> None:
-        """End an admission with the next batch; this gateway refuses it from now on."""
-        self._revoke(one, self.clock.now_s())
-        self._releases.add(one)
+    def release_soon(self, one: bytes, issued_at_s: int = ANY_ISSUE_S) -> None:
+        """End an admission with the next batch; this gateway refuses it from now on.
+
+        Who knows when it was issued says so: then a batch that is sent again ends nothing that was entered since.
+        """
+        self._revoke(one, max(self.clock.now_s(), issued_at_s if issued_at_s < ANY_ISSUE_S else 0))
+        self._releases[one] = issued_at_s
+
+    def issued_from_s(self, one: bytes, now_s: int) -> int:
+        """When an admission issued now counts from: tokens know whole seconds, and the second of a release is over for its id."""
+        released_s = self._revoked.get(one)
+        return now_s if released_s is None else max(now_s, int(released_s) + 1)
 
     # --- what asks Redis ------------------------------------------------------------------------------------------
 
@@ -155,7 +164,8 @@ class RoomQueue:
         return self._judge(standing)
 
     async def leave(self, contact: Contact) -> bool:
-        self._note_spent(contact.number)
+        if contact.number:  # 0: a provisional place, which has none to give up
+            self._note_spent(contact.number)
         return await self._asking(self._leaves.submit(contact))
 
     async def release(self, ids: Sequence[bytes]) -> None:
@@ -256,11 +266,11 @@ class RoomQueue:
         """Send the releases and the stock that upstreams told of; answers the slots that freed. What fails is sent again."""
         freed = 0
         while self._releases:
-            ids = [self._releases.pop() for _ in range(min(len(self._releases), MARKS_MAX))]
+            batch = dict([self._releases.popitem() for _ in range(min(len(self._releases), MARKS_MAX))])
             try:
-                freed += await self._asking(self.store.release(ids))
+                freed += await self._asking(self.store.release(list(batch), list(batch.values())))
             except Unreachable:
-                self._releases.update(ids)
+                self._releases = batch | self._releases
                 raise
         if (remaining := self._remaining) is not None:
             await self.change_settings(lambda record: _with_stock(record, remaining))

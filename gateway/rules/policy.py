@@ -28,6 +28,15 @@ HALF_LIFE: Final = 2
 FETCH_METADATA: Final = ("Sec-Fetch-Mode", "Sec-Fetch-Site", "Sec-Fetch-Dest")  # browsers send all or none
 
 
+def shows_page(headers: Mapping[str, str]) -> bool:
+    """Whether a person's browser will show what is answered: the navigation rule, but for the method."""
+    if "X-Requested-With" in headers or "Range" in headers or "Upgrade" in headers:
+        return False
+    if any(name in headers for name in FETCH_METADATA):
+        return headers.get("Sec-Fetch-Mode", "") == "navigate"
+    return "text/html" in headers.get("Accept", "").lower()
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What kind of request this is."""
@@ -40,18 +49,14 @@ class Asked:
 
     @classmethod
     def of(cls, method: str, headers: Mapping[str, str]) -> Asked:
-        is_told = any(name in headers for name in FETCH_METADATA)
-        accept = headers.get("Accept", "").lower()
-        is_page = headers.get("Sec-Fetch-Mode", "") == "navigate" if is_told else "text/html" in accept
-        is_plain_fetch = "X-Requested-With" not in headers and "Range" not in headers and "Upgrade" not in headers
-        shows_page = is_page and is_plain_fetch
+        is_page = shows_page(headers)
         is_app = headers.get("Waitroom-Transport", "") == "header"
         purpose = (headers.get("Sec-Purpose", "") + headers.get("Purpose", "")).lower()
-        is_navigation = shows_page and method in {"GET", "HEAD"}
+        is_navigation = is_page and method in {"GET", "HEAD"}
         return cls(
             method=method,
             is_navigation=is_navigation,
-            is_sent_form=shows_page and method == "POST",
+            is_sent_form=is_page and method == "POST",
             is_app=is_app,
             may_enter_at_once=(is_navigation or is_app)
             and method not in {"HEAD", "OPTIONS"}

@@ -11,7 +11,7 @@ from typing import Final, Protocol, TypeVar
 from aiohttp import web
 
 import waitroom_ui
-from gateway.model import Admission, Room, RoomState, Standing, Ticket
+from gateway.model import Admission, Code, Room, RoomState, Standing, Ticket
 from gateway.queue.room import RoomQueue
 from gateway.queue.store import UNCONFIRMED_US
 from gateway.rules import policy
@@ -202,23 +202,27 @@ class Desk:
 
     # --- minting ------------------------------------------------------------------------------------------------------
 
-    def new_ticket(self, identity: bytes, standing: Standing, expected_s: float | None) -> tuple[str, Ticket]:
+    def new_ticket(
+        self, identity: bytes, standing: Standing, expected_s: float | None, joined_at_s: int | None = None
+    ) -> tuple[str, Ticket]:
         now_s = self.now_s()
         ticket = Ticket(
             room=self.room.id,
             id=identity,
             number=standing.number,
             epoch=standing.epoch,
-            joined_at_s=now_s,
+            joined_at_s=now_s if joined_at_s is None else joined_at_s,
             issued_at_s=now_s,
             expires_at_s=now_s + 2 * self.room.absence_max_s,
             expected_s=None if expected_s is None else round(expected_s),
         )
-        return self.mint_ticket(ticket), ticket
+        is_above = standing.code in {Code.NEW, Code.KNOWN}
+        return self.mint_ticket(ticket, standing.detail + 1 if is_above else None), ticket
 
-    def mint_ticket(self, ticket: Ticket) -> str:
+    def mint_ticket(self, ticket: Ticket, shown_position: int | None) -> str:
+        """The ticket's text. What its bearer was told of its position goes on to hold: it must not grow."""
         text = self.keyring.mint_ticket(ticket)
-        self.tickets.keep(text, ticket)
+        self.tickets.keep(text, ticket).shown_position = shown_position
         return text
 
     def new_admission(
@@ -229,7 +233,8 @@ class Desk:
         entered_s = now_s if entered_at_s is None else entered_at_s
         until_s = policy.admission_until_s(entered_s, now_s, self.room.session_s, self.room.session_max_s)
         epoch = self.queue.memory.epoch
-        admission = Admission(self.room.id, identity, epoch, entered_s, now_s, until_s, is_instant)
+        issued_s = self.queue.issued_from_s(identity, now_s)
+        admission = Admission(self.room.id, identity, epoch, entered_s, issued_s, until_s, is_instant)
         text = self.keyring.mint_admission(admission)
         self.admissions.keep(text, admission)
         return text, admission

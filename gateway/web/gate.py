@@ -10,6 +10,7 @@ import ipaddress
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from time import perf_counter
 from typing import Final, Protocol, assert_never
 
@@ -27,6 +28,7 @@ from gateway.web.auth import Auth
 from gateway.web.desk import Desk
 from gateway.web.lobby import Lobby
 from gateway.web.passage import Passage
+from gateway.web.ready import Ready, ReadyHead
 from gateway.web.upstream import Plan, Upstreams
 
 RETRY_HELD_S: Final = 5
@@ -80,8 +82,9 @@ class Gate:
     ) -> None:
         self._here = surroundings
         self._desks = desks
-        self._lobbies = {room: Lobby(desk) for room, desk in desks.items()}
+        self._lobbies = {room: Lobby(desk, surroundings.trusted_proxies) for room, desk in desks.items()}
         self._polled = {f"/_waitroom/{room}/status": lobby for room, lobby in self._lobbies.items()}
+        self._page_heads = {room: page_head(desk) for room, desk in desks.items()}
         self._auth = Auth(surroundings, desks, wall_s)
         self._upstreams = upstreams
         self._site = site
@@ -165,11 +168,11 @@ class Gate:
                     standing = None
                 outcome = policy.settle(decision, standing, desk.room_state())
                 if isinstance(outcome, Hold):
-                    return self._hold(desk, asked, outcome)
+                    return self._hold(request, desk, asked, outcome)
                 self._events.entered_at_once(room.id)
                 passage = Passage.entered(desk, identity, asked, credential, network)
             case Hold():
-                return self._hold(desk, asked, decision)
+                return self._hold(request, desk, asked, decision)
             case _:
                 assert_never(decision)
         return Kind.ADMITTED, await self._forward(request, desk, passage)
@@ -189,10 +192,12 @@ class Gate:
             if not self._in_flight[identity]:
                 del self._in_flight[identity]
 
-    @staticmethod
-    def _hold(desk: Desk, asked: Asked, held: Hold) -> Answer:
+    def _hold(self, request: web.BaseRequest, desk: Desk, asked: Asked, held: Hold) -> Answer:
         room = desk.room
-        headers = {"Retry-After": str(RETRY_HELD_S), "Waitroom-State": "waiting", "Waitroom-Room": room.id}
+        if asked.is_navigation and Ready.fits(request):  # the flood of first arrivals
+            body = desk.page.body
+            return Kind.PAGE, Ready(self._page_heads[room.id].of(len(body), self._wall_s()), body)
+        headers = held_headers(room)
         if asked.is_navigation or asked.is_sent_form:
             shown = desk.posted_page if asked.is_sent_form else desk.page
             return Kind.PAGE, answers.page(shown, room.queueing_status, headers)
@@ -221,8 +226,19 @@ class Gate:
             peer=peer,
             is_peer_trusted=bool(self._here.trusted_proxies) and fields.is_trusted(peer, self._here.trusted_proxies),
             scheme="https" if self._here.https else "http",
-            is_navigation="text/html" in request.headers.get("Accept", ""),
+            is_navigation=policy.shows_page(request.headers),
         )
+
+
+def held_headers(room: Room) -> dict[str, str]:
+    return {"Retry-After": str(RETRY_HELD_S), "Waitroom-State": "waiting", "Waitroom-Room": room.id}
+
+
+def page_head(desk: Desk) -> ReadyHead:
+    """The head of the waiting page in place of a protected URL."""
+    status = HTTPStatus(desk.room.queueing_status)
+    fields = {"Content-Type": "text/html; charset=utf-8", "Cache-Control": answers.NO_STORE}
+    return ReadyHead(f"HTTP/1.1 {status.value} {status.phrase}", fields | desk.page.headers | held_headers(desk.room))
 
 
 def refused(status: int, reason: str) -> web.Response:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import json
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
@@ -15,10 +15,13 @@ from multidict import CIMultiDict
 
 from gateway.errors import Unreachable
 from gateway.model import Code, Contact, Standing, Ticket, VisitorState
+from gateway.rules import headers as fields
 from gateway.rules import policy
 from gateway.rules.policy import Credential
+from gateway.rules.tokens import Verified
 from gateway.web import answers
 from gateway.web.desk import Desk
+from gateway.web.listener import read_body
 from gateway.web.place import admitted_place, board_document, ended_place, waiting_place
 from gateway.web.poll import Polls
 from gateway.web.ready import Ready
@@ -27,6 +30,7 @@ from gateway.web.reply import RETRY_SHORT_S, Reply, asks_html, query_of
 JOIN_BODY_MAX: Final = 4096
 KEY_CHARS: Final = (16, 256)
 BODY_TIMEOUT_S: Final = 10.0
+NOT_VERIFIABLE: Final = "this ticket cannot be verified at this gateway just now; try again"
 
 _random = random.random  # spreads polls; nothing depends on its being hard to guess
 
@@ -34,8 +38,9 @@ _random = random.random  # spreads polls; nothing depends on its being hard to g
 class Lobby:
     """Answers one room's own URLs. `asks_html` requests get the small pages, all others JSON."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, trusted_proxies: Sequence[fields.Network]) -> None:
         self.desk = desk
+        self._trusted_proxies = trusted_proxies
         self.reply = Reply(desk)
         self.polls = Polls(desk)
         self._routes: dict[tuple[str, str], Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]] = {
@@ -88,9 +93,9 @@ class Lobby:
     async def _join(self, request: web.BaseRequest) -> web.StreamResponse:
         desk, credential = self.desk, self.desk.credential(request)
         if credential.has_foreign_ticket:
-            return self.reply.retry_later(request, "this ticket cannot be verified at this gateway just now; try again")
+            return self.reply.retry_later(request, NOT_VERIFIABLE)
         if credential.ticket is not None:
-            known = await self._answer_ticket(request, credential, joined=200)
+            known = await self._place_of_ticket(request, credential)
             if known is not None:
                 return known
         key, fault = await self._key(request)
@@ -115,10 +120,12 @@ class Lobby:
             case Code.SOLD_OUT | Code.CLOSED:
                 return self.reply.over(request, standing.code)
             case Code.ADMITTED:
-                text, admission = desk.new_admission(identity, is_instant=False)
-                place = admitted_place(desk, admission)
-                return self.reply.admitted(request, place, text, desk.set_admission(text, admission), 200)
+                return self._admitted(request, identity, standing)
             case _:
+                if Ready.fits(request) and not asks_html(request) and "Origin" not in request.headers:
+                    ready = self.polls.seat(identity, standing, _random(), in_body=self.reply.is_app(request))
+                    if ready is not None:
+                        return ready
                 place = waiting_place(desk, None, standing, _random())
                 text, ticket = desk.new_ticket(identity, standing, place.expected_s)
                 code = 201 if standing.code in {Code.NEW, Code.RECOVERING} else 200
@@ -129,10 +136,10 @@ class Lobby:
         room = self.desk.room
         if room.customer_header is not None:
             customer = request.headers.get(room.customer_header, "")
-            if not customer:
+            if not customer or not fields.is_trusted(request.remote or "", self._trusted_proxies):
                 return None, answers.problem(403, "admission-required", "this room is for customers who are logged in")
             return hmac.digest(room.customer_secret, f"{room.id}\0{customer}".encode(), "sha256")[:16], None
-        body = await read_body(request)
+        body = await read_body(request, JOIN_BODY_MAX, BODY_TIMEOUT_S)
         if body is None:
             return None, answers.problem(
                 413, "bad-request", f"send at most {JOIN_BODY_MAX} bytes, within {BODY_TIMEOUT_S:g} s"
@@ -158,17 +165,33 @@ class Lobby:
     async def _status(self, request: web.BaseRequest) -> web.StreamResponse:
         credential = self.desk.credential(request)
         if credential.ticket is None:
-            if credential.admission is not None and not self.desk.is_void(credential):
-                return self.reply.show(request, admitted_place(self.desk, credential.admission.token), 200)
-            if credential.has_foreign_ticket:
-                return self.reply.retry_later(
-                    request, "this ticket cannot be verified at this gateway just now; try again"
-                )
-            return answers.problem(404, "no-ticket", f"join first: POST {self._url('ticket')}")
-        return await self._answer_ticket(request, credential, joined=200)
+            return self._without_ticket(request, credential)
+        place = await self._place_of_ticket(request, credential)
+        return place if place is not None else self._ended(request, credential, 200)
 
-    async def _answer_ticket(self, request: web.BaseRequest, credential: Credential, joined: int) -> web.StreamResponse:
-        """The place of a verified ticket: from the board where that knows it, else looked up."""
+    def _without_ticket(self, request: web.BaseRequest, credential: Credential) -> web.StreamResponse:
+        if credential.admission is not None and not self.desk.is_void(credential):
+            return self.reply.show(request, admitted_place(self.desk, credential.admission.token), 200)
+        if credential.has_foreign_ticket:
+            return self.reply.retry_later(request, NOT_VERIFIABLE)
+        return answers.problem(404, "no-ticket", f"join first: POST {self._url('ticket')}")
+
+    def _ended(self, request: web.BaseRequest, credential: Credential, status: int) -> web.StreamResponse:
+        """The ticket's place was used or given up; its bearer may hold the admission that it was used for."""
+        if credential.admission is not None and not self.desk.is_void(credential):
+            return self.reply.show(request, admitted_place(self.desk, credential.admission.token), 200)
+        return self.reply.ended(request, status)
+
+    def _admitted(self, request: web.BaseRequest, identity: bytes, standing: Standing) -> web.StreamResponse:
+        """The admission of an entry made just now or before: what is told twice is the same session, not another."""
+        desk = self.desk
+        entered_at_s = desk.now_s() - max(0, desk.room.session_s - standing.detail // 1_000_000)
+        text, admission = desk.new_admission(identity, is_instant=False, entered_at_s=entered_at_s)
+        place = admitted_place(desk, admission)
+        return self.reply.admitted(request, place, text, desk.set_admission(text, admission), 200)
+
+    async def _place_of_ticket(self, request: web.BaseRequest, credential: Credential) -> web.StreamResponse | None:
+        """The place of a verified ticket, from the board where that knows it, else looked up; None: it has ended."""
         desk, verified = self.desk, credential.ticket
         assert verified is not None
         ticket, board = verified.token, desk.queue.board
@@ -179,73 +202,53 @@ class Lobby:
         ):
             desk.queue.mark(ticket.number)
             place = waiting_place(desk, verified, None, _random())
-            return self.reply.placed(request, place, joined, self._reissue(ticket))
+            return self.reply.placed(request, place, 200, self._reissue(verified))
         try:
             standing = await self._look_up(ticket)
         except Unreachable:
             place = waiting_place(desk, verified, None, _random())
-            return self.reply.placed(request, place, joined, self._reissue(ticket))
-        return await self._standing(request, credential, standing, joined)
+            return self.reply.placed(request, place, 200, self._reissue(verified))
+        return self._standing(request, verified, standing)
 
     async def _look_up(self, ticket: Ticket) -> Standing:
         if ticket.is_provisional:
             return await self.desk.queue.check_in(Contact(ticket.id, arrived_us=ticket.joined_at_s * 1_000_000))
         return await self.desk.queue.check_in(Contact(ticket.id, ticket.number, ticket.epoch))
 
-    async def _standing(
-        self, request: web.BaseRequest, credential: Credential, standing: Standing, joined: int
-    ) -> web.StreamResponse:
-        desk, verified = self.desk, credential.ticket
-        assert verified is not None
-        ticket = verified.token
+    def _standing(
+        self, request: web.BaseRequest, verified: Verified[Ticket], standing: Standing
+    ) -> web.StreamResponse | None:
+        desk, ticket = self.desk, verified.token
         match standing.code:
             case Code.ENDED:
-                return self.reply.ended(request, joined)
+                return None
             case Code.ADMITTED:
-                text, admission = desk.new_admission(ticket.id, is_instant=False)
-                place = admitted_place(desk, admission)
-                return self.reply.admitted(request, place, text, desk.set_admission(text, admission), joined)
+                return self._admitted(request, ticket.id, standing)
             case Code.FULL | Code.SOLD_OUT | Code.CLOSED if ticket.is_provisional:
                 return self._seated(request, ticket.id, standing)
             case _:
                 place = waiting_place(desk, verified, standing, _random())
                 if standing.number not in {0, ticket.number}:  # a provisional ticket got its number
-                    text, ticket = desk.new_ticket(ticket.id, standing, place.expected_s)
-                    return self.reply.placed(request, place, joined, (text, ticket))
-                return self.reply.placed(request, place, joined, self._reissue(ticket))
+                    issued = desk.new_ticket(ticket.id, standing, place.expected_s, joined_at_s=ticket.joined_at_s)
+                    return self.reply.placed(request, place, 200, issued)
+                return self.reply.placed(request, place, 200, self._reissue(verified))
 
-    def _reissue(self, ticket: Ticket) -> tuple[str, Ticket] | None:
+    def _reissue(self, verified: Verified[Ticket]) -> tuple[str, Ticket] | None:
         """A ticket past half of its life is issued again, also without Redis."""
+        ticket = verified.token
         now_s, life_s = self.desk.now_s(), 2 * self.desk.room.absence_max_s
         if ticket.expires_at_s - now_s > life_s / 2:
             return None
-        fresh = Ticket(
-            ticket.room,
-            ticket.id,
-            ticket.number,
-            ticket.epoch,
-            ticket.joined_at_s,
-            now_s,
-            now_s + life_s,
-            ticket.expected_s,
-            ticket.lane,
-        )
-        return self.desk.mint_ticket(fresh), fresh
+        fresh = replace(ticket, issued_at_s=now_s, expires_at_s=now_s + life_s)
+        return self.desk.mint_ticket(fresh, verified.shown_position), fresh
 
     # --- claim, leave, renew ------------------------------------------------------------------------------------------
 
     async def _claim(self, request: web.BaseRequest) -> web.StreamResponse:
         desk, credential = self.desk, self.desk.credential(request)
-        verified = credential.ticket
-        if verified is None:
-            if credential.admission is not None and not desk.is_void(credential):
-                return self.reply.show(request, admitted_place(desk, credential.admission.token), 200)
-            if credential.has_foreign_ticket:
-                return self.reply.retry_later(
-                    request, "this ticket cannot be verified at this gateway just now; try again"
-                )
-            return answers.problem(404, "no-ticket", f"join first: POST {self._url('ticket')}")
-        ticket = verified.token
+        if credential.ticket is None:
+            return self._without_ticket(request, credential)
+        ticket = credential.ticket.token
         try:
             if ticket.is_provisional:
                 return self._not_yet(request, credential, await self._look_up(ticket))
@@ -254,21 +257,21 @@ class Lobby:
             return self._not_yet(request, credential, None)
         match standing.code:
             case Code.ADMITTED:
-                return self._enter(request, ticket)
+                return self._enter(request, ticket, standing)
             case Code.ENDED:
-                return self.reply.ended(request, 410)
+                return self._ended(request, credential, 410)
             case _:
                 return self._not_yet(request, credential, standing)
 
-    def _enter(self, request: web.BaseRequest, ticket: Ticket) -> web.StreamResponse:
+    def _enter(self, request: web.BaseRequest, ticket: Ticket, standing: Standing) -> web.StreamResponse:
         desk = self.desk
-        text, admission = desk.new_admission(ticket.id, is_instant=False)
+        if standing.detail < desk.room.session_s * 1_000_000:  # told again: it was counted when it was granted
+            return self._admitted(request, ticket.id, standing)
         waited_s = max(0, desk.now_s() - ticket.joined_at_s)
         desk.events.waited(desk.room.id, waited_s, ticket.expected_s)
         if ticket.expected_s and ticket.expected_s >= 5:
             desk.waits.add(desk.queue.clock.monotonic(), waited_s / ticket.expected_s)
-        place = admitted_place(desk, admission)
-        return self.reply.admitted(request, place, text, desk.set_admission(text, admission), 200)
+        return self._admitted(request, ticket.id, standing)
 
     def _not_yet(
         self, request: web.BaseRequest, credential: Credential, standing: Standing | None
@@ -288,7 +291,9 @@ class Lobby:
 
     async def _leave(self, request: web.BaseRequest) -> web.StreamResponse:
         desk, credential = self.desk, self.desk.credential(request)
-        if credential.ticket is not None and not credential.ticket.token.is_provisional:
+        if credential.has_foreign_ticket:
+            return self.reply.retry_later(request, NOT_VERIFIABLE)
+        if credential.ticket is not None:
             ticket = credential.ticket.token
             try:
                 if await desk.queue.leave(Contact(ticket.id, ticket.number, ticket.epoch)):
@@ -322,19 +327,3 @@ class Lobby:
 
     async def _page(self, request: web.BaseRequest) -> web.StreamResponse:
         return answers.page(self.desk.page, headers={"Cache-Control": "public, max-age=1"})
-
-
-async def read_body(request: web.BaseRequest) -> bytes | None:
-    """The whole small body; None where it is larger than a join can be, or does not come within BODY_TIMEOUT_S."""
-    if request.content_length is not None and request.content_length > JOIN_BODY_MAX:
-        return None
-    body = b""
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            while chunk := await request.content.readany():
-                body += chunk
-                if len(body) > JOIN_BODY_MAX:
-                    return None
-    except TimeoutError:
-        return None
-    return body

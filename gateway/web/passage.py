@@ -64,7 +64,7 @@ class Passage:
         if remaining.isascii() and remaining.isdigit() and len(remaining) <= REMAINING_DIGITS_MAX:
             desk.queue.note_remaining(int(remaining))
         if from_upstream.get("Waitroom-Release", "") == "1":
-            desk.queue.release_soon(self.admission.id)
+            desk.queue.release_soon(self.admission.id, self.admission.issued_at_s)
             self._release(status, to_client)
             return
         newest = self.fresh[1] if self.fresh is not None else self.admission

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.model import RoomState, Ticket
+from gateway.model import Code, RoomState, Standing, Ticket
 from gateway.rules import policy
 from gateway.rules.board import STALE_AFTER_S, Board
 from gateway.rules.tokens import Verified
@@ -19,6 +19,7 @@ from gateway.web.desk import Desk
 from gateway.web.place import UNTIMED, message, stamp
 from gateway.web.ready import Ready, ReadyHead
 
+SEATED: Final = frozenset({Code.NEW, Code.KNOWN})
 STAMP_S: Final = 0.02  # how old "now" may be
 HEAD: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 
@@ -39,7 +40,7 @@ class _Form:
 
 
 class Polls:
-    """Answers waiting tickets of one room from the board. `answer` is None where the long way must be gone."""
+    """Answers one room's polls, and its joins, from a form. None: the long way must be gone (`place`, `reply`)."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -48,26 +49,57 @@ class Polls:
         self._reissue_s = desk.room.absence_max_s  # half of a ticket's life
         self._form: _Form | None = None
         self._head = ReadyHead("HTTP/1.1 200 OK", HEAD)
+        self._seat_heads = {Code.NEW: ReadyHead("HTTP/1.1 201 Created", HEAD), Code.KNOWN: self._head}
         self._stamped_s = 0.0
         self._now = ""
 
     def answer(self, verified: Verified[Ticket], now_s: float, chance: float) -> Ready | None:
-        queue, ticket, form = self._queue, verified.token, self._form
-        number, board = ticket.number, queue.board
-        if board is None or queue.was_spent_here(number) or ticket.expires_at_s - now_s <= self._reissue_s:
-            return None
-        if form is None or form.board is not board:
-            form = self._form = self._make_form(board)
-        if not board.knows(number, ticket.epoch) or self._monotonic() > form.until_s:
+        """To a poll, from the board."""
+        queue, ticket, form = self._queue, verified.token, self._current()
+        number = ticket.number
+        if (
+            form is None
+            or not form.board.knows(number, ticket.epoch)
+            or queue.was_spent_here(number)
+            or ticket.expires_at_s - now_s <= self._reissue_s
+        ):
             return None
         queue.mark(number)
-        position, shown = board.position(number), verified.shown_position
+        position, shown = form.board.position(number), verified.shown_position
         if shown is not None and shown < position:
             position = shown
         verified.shown_position = position
         expected_s = form.base_s + position * form.step_s
+        waited_s = max(0.0, now_s - ticket.joined_at_s)
+        body = self._fill(form, number, position, expected_s, waited_s, now_s, chance).encode()
+        return Ready(self._head.of(len(body), now_s), body)
+
+    def seat(self, identity: bytes, standing: Standing, chance: float, *, in_body: bool) -> Ready | None:
+        """To a join that was seated above the cursor just now; the ticket goes into the body or a cookie."""
+        form, desk = self._current(), self._desk
+        if form is None or standing.epoch != form.board.census.epoch or standing.code not in SEATED:
+            return None
+        position, now_s = standing.detail + 1, self._queue.clock.now_s()
+        expected_s = form.base_s + position * form.step_s
+        text, ticket = desk.new_ticket(identity, standing, expected_s if form.is_timed else None)
+        document = self._fill(form, standing.number, position, expected_s, 0.0, now_s, chance)
+        cookie = None if in_body else desk.set_ticket(text, ticket)
+        body = (f'{document[:-1]},"ticket":"{text}"}}' if in_body else document).encode()
+        return Ready(self._seat_heads[standing.code].of(len(body), now_s, cookie), body)
+
+    def _current(self) -> _Form | None:
+        """The form of the newest board, or None where that is too old to answer from."""
+        board, form = self._queue.board, self._form
+        if board is None:
+            return None
+        if form is None or form.board is not board:
+            form = self._form = self._make_form(board)
+        return form if self._monotonic() <= form.until_s else None
+
+    def _fill(
+        self, form: _Form, number: int, position: int, expected_s: float, waited_s: float, now_s: float, chance: float
+    ) -> str:
         if form.is_timed:
-            waited_s = max(0.0, now_s - ticket.joined_at_s)
             p50_s, progress = int(expected_s + 0.5) or 1, waited_s / (waited_s + expected_s or 1.0)
             p90_s = max(p50_s, math.ceil(expected_s * form.p90))
             timed = f'{{"p50_s":{p50_s},"p90_s":{p90_s}}},"progress":{progress:.3f}'
@@ -75,11 +107,10 @@ class Polls:
             timed = 'null,"progress":null'
         if now_s - self._stamped_s > STAMP_S:
             self._stamped_s, self._now = now_s, stamp(now_s)
-        body = (
+        return (
             f'{form.opening}{number},"position":{position},"ahead":{position - 1}{form.middle}{timed}'
             f',"poll_after_ms":{policy.poll_after_ms(expected_s, chance)},"now":"{self._now}{form.closing}'
-        ).encode()
-        return Ready(self._head.of(len(body), now_s), body)
+        )
 
     def _make_form(self, board: Board) -> _Form:
         desk, monotonic_s = self._desk, self._monotonic()

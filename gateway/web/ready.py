@@ -23,16 +23,18 @@ class ReadyHead:
         self._second = -1
         self._dated = b""
 
-    def of(self, body_bytes: int, now_s: float) -> bytes:
+    def of(self, body_bytes: int, now_s: float, cookie: str | None = None) -> bytes:
         second = int(now_s)
         if second != self._second:
             self._second = second
             self._dated = self._opening + formatdate(second, usegmt=True).encode() + b"\r\nContent-Length: "
-        return b"%b%d\r\n" % (self._dated, body_bytes)
+        if cookie is None:
+            return b"%b%d\r\n" % (self._dated, body_bytes)
+        return b"%b%d\r\nSet-Cookie: %b\r\n" % (self._dated, body_bytes, cookie.encode("latin-1"))
 
 
 class Ready(web.StreamResponse):
-    """Head and body as bytes. For HTTP/1.1 requests that are not HEAD; `fits` says which."""
+    """Head and body as bytes. For HTTP/1.1 requests that are not HEAD and were read whole; `fits` says which."""
 
     def __init__(self, head: bytes, body: bytes) -> None:  # not StreamResponse's: none of its state is needed
         self._head = head
@@ -41,7 +43,7 @@ class Ready(web.StreamResponse):
 
     @staticmethod
     def fits(request: web.BaseRequest) -> bool:
-        return request.method == "GET" and request.version == (1, 1)
+        return request.version == (1, 1) and request.method != "HEAD" and request.content.is_eof()
 
     @property
     def prepared(self) -> bool:

@@ -32,7 +32,7 @@ class Reply:
         headers: CIMultiDict[str] = CIMultiDict()
         if issued is not None:
             text, ticket = issued
-            if self._is_app(request):
+            if self.is_app(request):
                 place.document["ticket"] = text
             else:
                 headers["Set-Cookie"] = self.desk.set_ticket(text, ticket)
@@ -42,7 +42,7 @@ class Reply:
         self, request: web.BaseRequest, place: Place, text: str, cookie: str, status: int
     ) -> web.StreamResponse:
         headers: CIMultiDict[str] = CIMultiDict()
-        if self._is_app(request):
+        if self.is_app(request):
             place.document["admission"] = text
         else:
             headers.add("Set-Cookie", cookie)
@@ -93,12 +93,12 @@ class Reply:
 
     # --- small questions ----------------------------------------------------------------------------------------------
 
-    def _is_app(self, request: web.BaseRequest) -> bool:
+    def is_app(self, request: web.BaseRequest) -> bool:
         """Tokens go into a body only for those who ask and brought no cookie of ours."""
         if request.headers.get("Waitroom-Transport") != "header":
             return False
-        cookies = request.headers.get("Cookie", "")
-        return self.desk.ticket_cookie not in cookies and self.desk.admission_cookie not in cookies
+        ours = (self.desk.ticket_cookie, self.desk.admission_cookie)
+        return not any(name in cookie for cookie in request.headers.getall("Cookie", ()) for name in ours)
 
     def own_origin(self, request: web.BaseRequest) -> str:
         return f"{'https' if self.desk.https else 'http'}://{request.headers.get('Host', '').lower()}"
@@ -117,11 +117,12 @@ class Reply:
     def with_cors(
         self, request: web.BaseRequest, response: web.StreamResponse, methods: str | None = None
     ) -> web.StreamResponse:
+        if self.desk.room.origins:  # also where there is none: a cache must not give one's answer to the other
+            response.headers["Vary"] = "Origin"
         origin = request.headers.get("Origin", "")
         if origin and origin in self.desk.room.origins:
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Allow-Credentials"] = "true"
-            response.headers["Vary"] = "Origin"
             if methods is not None:
                 response.headers["Access-Control-Allow-Methods"] = methods
                 response.headers["Access-Control-Allow-Headers"] = (

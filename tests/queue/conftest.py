@@ -25,9 +25,9 @@ class Scene:
     Visitor n is `ident(n)`; where they join in order, visitor n holds number n.
     """
 
-    def __init__(self, connection: Connection, *, gateways: int = 1, **changes: object) -> None:
+    def __init__(self, connection: Connection, *, gateways: int = 1, room_id: str = "", **changes: object) -> None:
         self.connection = connection
-        self.room = make_room(f"room-{next(_rooms)}", **changes)
+        self.room = make_room(room_id or f"room-{next(_rooms)}", **changes)
         self.stores = [RoomStore(connection, self.room) for _ in range(gateways)]
         self.store = self.stores[0]
         self.epoch = 1

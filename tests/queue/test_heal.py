@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -34,9 +35,7 @@ async def test_healing_what_is_whole_changes_nothing(scene: Scene) -> None:
     await scene.run(2)
     before = await scene.census()
     assert not await scene.store.heal(known(2, passed=2, places=2), scene.record(1))
-    assert await scene.census() == before.__class__(
-        **{name: getattr(before, name) for name in before.__slots__} | {"version": before.version + 1, "ranks": before.ranks + 1}
-    )
+    assert await scene.census() == replace(before, version=before.version + 1)
 
 
 async def test_after_a_flush_nothing_goes_on_until_it_is_healed(scene: Scene) -> None:
@@ -57,7 +56,7 @@ async def test_places_are_seated_again_in_the_same_order_and_the_hold_ends(scene
     await scene.join(*range(1, 11))
     await scene.erase()
     await scene.store.heal(known(10, places=10), scene.record(1))
-    late, early = START_US + 9_000_000, START_US + 1_000_000
+    late, early = START_US - 1_000_000, START_US - 9_000_000
     arrivals = [Contact(ident(50), arrived_us=late), Contact(ident(51), arrived_us=early)]
     assert codes(await scene.store.check_in(arrivals)) == [Code.RECOVERING] * 2
     assert codes(await scene.join(50, 52)) == [Code.RECOVERING] * 2
@@ -68,7 +67,7 @@ async def test_places_are_seated_again_in_the_same_order_and_the_hold_ends(scene
     assert codes(await scene.claim(1)) == [Code.WAITING]
     await scene.run(1)
     order = sorted((number, one) for one, number in (await scene.places()).items())
-    assert [one for _, one in order] == [*(ident(i) for i in range(1, 11)), ident(52), ident(51), ident(50)]
+    assert [one for _, one in order] == [*(ident(i) for i in range(1, 11)), ident(51), ident(50), ident(52)]
     assert order[10][0] == 10 + GAP
     assert (await scene.census()).left_us == 0
 

@@ -42,6 +42,11 @@ class DirectConnection(Connection):
         except redis.exceptions.NoScriptError:
             return self._direct.execute_command("EVAL", source, len(keys), *keys, *args)
 
+    def delete(self, pattern: str) -> None:
+        keys = list(self._direct.scan_iter(match=pattern, count=10_000))
+        if keys:
+            self._direct.delete(*keys)
+
     async def close(self) -> None:
         self._direct.close()
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import time
+from functools import partial
 
 import pytest
 
+from gateway.app import Gateway
+from gateway.model import Room
 from gateway.rules.tokens import subject_of
 from tests.web.gatewayfixture import (
     APP,
+    Answer,
+    House,
     QUICK,
     SHUT,
     OpenHouse,
@@ -224,12 +228,16 @@ async def test_remaining_lowers_the_stock_and_every_answer_says_sold_out(open_ho
     await visitor.get(f"/{room.id}/")
     house.bank.headers = {"Waitroom-Remaining": "0"}
     await visitor.get(f"/{room.id}/")
-    newcomers = [house.visitor(one) for one in house.gateways]
-    for newcomer in newcomers:
-        sold_out = await until_answer(lambda n=newcomer: n.join(room), lambda answer: answer.status == 409, 2.0)  # type: ignore[misc]
+    for one in house.gateways:
+        sold_out = await until_answer(partial(newcomer_joins, house, one, room), lambda answer: answer.status == 409, 2.0)
         assert sold_out.json["type"] == "sold-out"
-        assert (await newcomer.get(f"/_waitroom/{room.id}/board")).json["room_state"] == "sold_out"
+    await house.state("sold_out", room)
+    assert (await visitor.get(f"/_waitroom/{room.id}/board")).json["room_state"] == "sold_out"
     assert (await visitor.get(f"/{room.id}/")).status == 200
+
+
+async def newcomer_joins(house: House, gateway: Gateway, room: Room) -> Answer:
+    return await house.visitor(gateway).join(room)
 
 
 async def test_the_bank_may_report_from_behind_an_edge(open_house: OpenHouse) -> None:
@@ -242,4 +250,3 @@ async def test_the_bank_may_report_from_behind_an_edge(open_house: OpenHouse) ->
     await house.post(room, "reports", {"remaining": 3, "released": [house.bank.last["Waitroom-Subject"]]})
     assert (await visitor.get(f"/{room.id}/")).status == 429
     await until(lambda: house.queue(room).settings.stock == 3)
-    await asyncio.sleep(0)

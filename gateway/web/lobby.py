@@ -59,11 +59,16 @@ class Lobby:
 
     def poll(self, request: web.BaseRequest) -> Ready | None:
         """The answer to a status that the board alone can give, without another await; None: `serve` it."""
-        if not Ready.fits(request) or asks_html(request) or "Origin" in request.headers:
+        if not self._may_be_ready(request):
             return None
         now_s = self.desk.queue.clock.now_s()
         verified = self.desk.ticket_alone(request, now_s)
         return None if verified is None else self.polls.answer(verified, now_s, _random())
+
+    def _may_be_ready(self, request: web.BaseRequest) -> bool:
+        """Whether the answer may be one of the prebuilt ones, which are JSON and say nothing of origins."""
+        is_of_origin = bool(self.desk.room.origins) and "Origin" in request.headers
+        return Ready.fits(request) and not is_of_origin and not asks_html(request)
 
     async def serve(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         """`path` is what follows `/_waitroom/{room}/`, without the query."""
@@ -72,8 +77,7 @@ class Lobby:
         if face is None:
             return self._no_face(request, path)
         if method == "GET":
-            answer = await face(request)
-            return self.reply.with_cors(request, answer) if "Origin" in request.headers else answer
+            return self.reply.with_cors(request, await face(request))
         fault = policy.origin_fault(request.headers, self.reply.own_origin(request), self.desk.room.origins)
         if fault is not None:
             return answers.problem(403, "cross-site", f"{fault}; send it from the room's own pages")
@@ -122,7 +126,7 @@ class Lobby:
             case Code.ADMITTED:
                 return self._admitted(request, identity, standing)
             case _:
-                if Ready.fits(request) and not asks_html(request) and "Origin" not in request.headers:
+                if self._may_be_ready(request):
                     ready = self.polls.seat(identity, standing, _random(), in_body=self.reply.is_app(request))
                     if ready is not None:
                         return ready

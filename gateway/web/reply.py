@@ -14,6 +14,7 @@ from gateway.rules import policy
 from gateway.web import answers
 from gateway.web.desk import Desk
 from gateway.web.place import Place, ended_place
+from gateway.web.ready import Ready
 
 RETRY_SHORT_S: Final = 2
 RETRY_FULL_S: Final = 30
@@ -106,7 +107,10 @@ class Reply:
     def return_to(self, request: web.BaseRequest) -> str | None:
         """From the query; a form falls back to its own page, where that is not one of ours."""
         asked = policy.return_path(query_of(request).get("return_to"))
-        referer = urlsplit(request.headers.get("Referer", ""))
+        try:
+            referer = urlsplit(request.headers.get("Referer", ""))
+        except ValueError:  # brackets that are no address
+            return asked
         if asked is not None or referer.netloc.lower() != request.headers.get("Host", "").lower():
             return asked
         query = parse_qs(referer.query).get("return_to", [""])[0]
@@ -117,8 +121,9 @@ class Reply:
     def with_cors(
         self, request: web.BaseRequest, response: web.StreamResponse, methods: str | None = None
     ) -> web.StreamResponse:
-        if self.desk.room.origins:  # also where there is none: a cache must not give one's answer to the other
-            response.headers["Vary"] = "Origin"
+        if not self.desk.room.origins or isinstance(response, Ready):
+            return response
+        response.headers["Vary"] = "Origin"  # also without one: a cache must not give one's answer to the other
         origin = request.headers.get("Origin", "")
         if origin and origin in self.desk.room.origins:
             response.headers["Access-Control-Allow-Origin"] = origin

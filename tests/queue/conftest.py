@@ -89,13 +89,17 @@ class Scene:
 
     async def census(self) -> Census:
         """What the board says just now."""
-        await self.connection.client.eval("redis.call('PERSIST', KEYS[1]) return redis.call('HSET', KEYS[1], 'census_due', 0)", 1, self.key("pace"))
+        await self.connection.client.eval(
+            "redis.call('PERSIST', KEYS[1]) return redis.call('HSET', KEYS[1], 'census_due', 0)", 1, self.key("pace")
+        )
         await self.store.census()
         return (await self.store.read(0, 0, 0)).census
 
     async def places(self) -> dict[bytes, int]:
         """The queue itself, read past the scripts."""
-        rows = await self.connection.client.eval("return redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')", 1, self.key("queue"))
+        rows = await self.connection.client.eval(
+            "return redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')", 1, self.key("queue")
+        )
         return {rows[i]: int(rows[i + 1]) for i in range(0, len(rows), 2)}
 
     async def erase(self) -> None:
@@ -105,14 +109,29 @@ class Scene:
 
     async def restamp(self) -> None:
         """As after a restart or a fail-over: the data is there, the server is another."""
-        await self.connection.client.eval("redis.call('PERSIST', KEYS[1]) return redis.call('HSET', KEYS[1], 'run', 'another')", 1, self.key("pace"))
+        await self.connection.client.eval(
+            "redis.call('PERSIST', KEYS[1]) return redis.call('HSET', KEYS[1], 'run', 'another')", 1, self.key("pace")
+        )
 
     def key(self, name: str) -> str:
         return f"waitroom:{{{self.room.id}}}:{name}"
 
 
 KEY_SUFFIXES = (
-    *("pace", "settings", "queue", "called", "door", "held", "active", "revoked", "spent", "board", "ranks", "arrivals"),
+    *(
+        "pace",
+        "settings",
+        "queue",
+        "called",
+        "door",
+        "held",
+        "active",
+        "revoked",
+        "spent",
+        "board",
+        "ranks",
+        "arrivals",
+    ),
     *("seen:0", "seen:1", "seen:2", "kept:0", "kept:1", "kept:2"),
 )
 

@@ -21,9 +21,17 @@ async def test_joining_again_finds_the_same_place(scene: Scene) -> None:
     first = await scene.join(1, 2, 3)
     again = await scene.join(3, 3, 2)
     assert [one.number for one in first] == [1, 2, 3]
-    assert [(one.code, one.number, one.detail) for one in again] == [(Code.KNOWN, 3, 2), (Code.KNOWN, 3, 2), (Code.KNOWN, 2, 1)]
+    assert [(one.code, one.number, one.detail) for one in again] == [
+        (Code.KNOWN, 3, 2),
+        (Code.KNOWN, 3, 2),
+        (Code.KNOWN, 2, 1),
+    ]
     twice = await scene.join(7, 8, 8)
-    assert [(one.code, one.number, one.detail) for one in twice] == [(Code.NEW, 4, 3), (Code.NEW, 5, 4), (Code.KNOWN, 5, 4)]
+    assert [(one.code, one.number, one.detail) for one in twice] == [
+        (Code.NEW, 4, 3),
+        (Code.NEW, 5, 4),
+        (Code.KNOWN, 5, 4),
+    ]
     assert len(await scene.places()) == 5
 
 
@@ -149,7 +157,10 @@ async def test_numbers_beyond_the_bitmap_keep_their_presence(scene: Scene) -> No
     (standing,) = await scene.join(1)
     assert standing.number == 20_010_000
     assert (await scene.census()).present == 1
-    sizes = [await scene.connection.client.eval("return redis.call('STRLEN', KEYS[1])", 1, scene.key(f"seen:{i}")) for i in range(3)]
+    sizes = [
+        await scene.connection.client.eval("return redis.call('STRLEN', KEYS[1])", 1, scene.key(f"seen:{i}"))
+        for i in range(3)
+    ]
     assert max(sizes) <= 2**20
 
 

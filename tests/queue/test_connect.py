@@ -77,7 +77,10 @@ async def test_a_server_that_may_evict_is_refused() -> None:
         ("redis+sentinel://a/mymaster", SentinelAddress((("a", 26379),), "mymaster")),
         ("redis+sentinel://a:1,b:2,c/main/3", SentinelAddress((("a", 1), ("b", 2), ("c", 26379)), "main", 3)),
         ("redis+sentinel://:s%40crt@a:1/main", SentinelAddress((("a", 1),), "main", password="s@crt")),
-        ("redis+sentinel://me:pw@a:1,b/main", SentinelAddress((("a", 1), ("b", 26379)), "main", user="me", password="pw")),
+        (
+            "redis+sentinel://me:pw@a:1,b/main",
+            SentinelAddress((("a", 1), ("b", 26379)), "main", user="me", password="pw"),
+        ),
         ("redis+sentinel://[::1]:7,[fe80::1]/m", SentinelAddress((("::1", 7), ("fe80::1", 26379)), "m")),
         ("redis+sentinel:///main", SentinelAddress((("127.0.0.1", 26379),), "main")),
     ],
@@ -87,7 +90,9 @@ def test_sentinel_urls_are_read(url: str, address: SentinelAddress) -> None:
     assert SentinelAddress.parse(url) == address
 
 
-@pytest.mark.parametrize("url", ["redis+sentinel://a", "redis+sentinel://a:x/main", "redis+sentinel://a/main/db", "redis+sentinel://::1/m"])
+@pytest.mark.parametrize(
+    "url", ["redis+sentinel://a", "redis+sentinel://a:x/main", "redis+sentinel://a/main/db", "redis+sentinel://::1/m"]
+)
 def test_a_sentinel_url_that_means_nothing_is_refused_without_its_password(url: str) -> None:
     """Promise 14: the fault names the form that is meant, and tells nobody the password."""
     with pytest.raises(StartError, match=r"redis\.url: Sentinel is written") as caught:
@@ -108,7 +113,9 @@ async def test_a_server_that_is_down_fails_in_milliseconds(own: tuple[RedisServe
     assert time.monotonic() - started < 0.5
 
 
-async def test_a_server_that_hangs_fails_within_the_deadline_and_mixes_no_answers(own: tuple[RedisServer, Connection]) -> None:
+async def test_a_server_that_hangs_fails_within_the_deadline_and_mixes_no_answers(
+    own: tuple[RedisServer, Connection],
+) -> None:
     """Promises 7 and 8: a stalled Redis costs its deadline once; its late answers reach nobody else's request."""
     server, connection = own
     scene = Scene(connection)

@@ -126,7 +126,9 @@ async def test_after_a_restart_a_report_that_knows_more_prolongs_the_hold(scene:
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-async def test_gateways_that_know_different_things_heal_in_any_order(make_scene: Callable[..., Scene], order: tuple[int, ...]) -> None:
+async def test_gateways_that_know_different_things_heal_in_any_order(
+    make_scene: Callable[..., Scene], order: tuple[int, ...]
+) -> None:
     """Section 9: within one epoch counters take the maximum, settings the higher version; a lower epoch is ignored."""
     scene = make_scene()
     reports = [
@@ -244,7 +246,9 @@ async def test_nobody_overtakes_the_arrivals_of_the_hold_while_they_are_numbered
     await scene.erase()
     await scene.store.heal(known(0, passed=0, places=0, epoch=2), scene.record(1))
     for start in range(0, 1500, 250):
-        await scene.store.check_in([Contact(ident(5000 - i), arrived_us=START_US + i) for i in range(start, start + 250)])
+        await scene.store.check_in(
+            [Contact(ident(5000 - i), arrived_us=START_US + i) for i in range(start, start + 250)]
+        )
     scene.advance(1)
     await scene.store.upkeep()
     scene.advance(1)

@@ -47,7 +47,7 @@ class DirectConnection(Connection):
         if keys:
             self._direct.delete(*keys)
 
-    async def close(self) -> None:
+    def shut(self) -> None:
         self._direct.close()
 
 
@@ -88,7 +88,9 @@ class Gateway:
 class Crowd:
     """`size` visitors who come in a flash (four in five within 5 s, the rest over `seconds`) to one room."""
 
-    def __init__(self, connection: Connection, room: Room, *, size: int, seconds: int, seed: int, gateways: int = 3) -> None:
+    def __init__(
+        self, connection: Connection, room: Room, *, size: int, seconds: int, seed: int, gateways: int = 3
+    ) -> None:
         self.random = Random(seed)
         self.room = room
         self.seconds = seconds

@@ -29,8 +29,9 @@ class Entry:
 
 @dataclass(slots=True)
 class History:
-    """What happened at the door, and the settings that were in force when."""
+    """What happened at the door, and the settings that were in force when, on a true clock: a step of the wall clock takes none."""
 
+    now_us: int = 0
     settings: list[tuple[int, RoomSettings]] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     numbers: dict[tuple[int, int], bytes] = field(default_factory=dict)  # (epoch, number) -> whose it is
@@ -89,13 +90,15 @@ class Model:
     places: dict[bytes, int] = field(default_factory=dict)
     spent: set[int] = field(default_factory=set)
     leases: dict[bytes, int] = field(default_factory=dict)
-    heard: dict[int, int] = field(default_factory=dict)
+    heard: dict[int, int] = field(default_factory=dict)  # number -> when, on the room's clock
+    heard_slice: dict[int, int] = field(default_factory=dict)  # number -> in which slice of presence
+    slice: int = 1
     door: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # id -> number, renewed at
     arrivals: dict[bytes, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.rate = self.settings.drain_rate.units_per_us
-        self.history.settings.append((self.at, self.settings))
+        self.history.settings.append((0, self.settings))
 
     # --- time, credit, cap ----------------------------------------------------------------------------------------------
 
@@ -142,7 +145,7 @@ class Model:
 
     def _stand(self, one: bytes) -> Answer:
         number = self.places[one]
-        self.heard[number] = self.clock
+        self._hear(number)
         return (Code.KNOWN if number > self.passed else Code.CALLED), number
 
     def find(self, one: bytes, number: int, epoch: int) -> Answer:
@@ -159,6 +162,12 @@ class Model:
             self.spent.add(held)
         self.places[one] = number
         return self._stand(one)
+
+    def _hear(self, number: int) -> None:
+        self.heard[number], self.heard_slice[number] = self.clock, self.slice
+
+    def present(self) -> int:
+        return sum(self.heard_slice.get(number, 0) >= self.slice - 1 for number in self.places.values())
 
     def leave(self, one: bytes, number: int, epoch: int) -> bool:
         self.arrivals.pop(one, None)
@@ -183,7 +192,7 @@ class Model:
         mine = {one for (one, _, _), code in zip(tries, answers, strict=True) if code is Code.HELD}
         for one in mine:
             self.door[one] = self.places[one], self.clock
-            self.heard[self.places[one]] = self.clock
+            self._hear(self.places[one])
         permits, granted = self.permits(), set()
         for one, (number, renewed) in sorted(self.door.items(), key=lambda item: item[1][0]):
             if permits > 0 and one in mine:
@@ -211,16 +220,16 @@ class Model:
             self.spent.add(number)
         self.credit -= PERMIT_UNITS
         self.leases[one] = self.clock + lease_us
-        self.history.entered(Entry(self.at, one, self.epoch, number))
+        self.history.entered(Entry(self.history.now_us, one, self.epoch, number))
 
     def change(self, settings: RoomSettings) -> None:
         self.settings, self.version = settings, self.version + 1
         self.rate = min(self.rate, settings.drain_rate.units_per_us)
-        self.history.settings.append((self.at, settings))
+        self.history.settings.append((self.history.now_us, settings))
 
     def reset(self, *, void_admissions: bool) -> None:
         self.epoch, self.passed, self.recovering = self.epoch + 1, self.next - 1, self.clock
-        for kept in (self.places, self.spent, self.door, self.heard, self.arrivals):
+        for kept in (self.places, self.spent, self.door, self.heard, self.heard_slice, self.arrivals):
             kept.clear()
         if void_admissions:
             self.leases.clear()
@@ -234,8 +243,9 @@ class Model:
         self.recovering = self.clock + 120 * SECOND
         self.ghost, self.ghost_until = active, self.clock + self.session_us
         self.next = max(1, self.next) + 9999
-        for lost in (self.places, self.leases, self.door, self.heard, self.arrivals):
+        for lost in (self.places, self.leases, self.door, self.heard, self.heard_slice, self.arrivals):
             lost.clear()
+        self.slice = self.clock // SLICE_US
 
     # --- what the drain did, judged -------------------------------------------------------------------------------------
 
@@ -254,9 +264,14 @@ class Model:
 
     def kept_up(self, places: dict[bytes, int]) -> None:
         """Upkeep ran: `places` is the queue as it is now. What is gone was silent for long enough; arrivals have numbers."""
+        self.slice = self.clock // SLICE_US
         if self.rate < self.settings.drain_rate.units_per_us and self.clock - self.rate_at >= 6 * SECOND:
             self.rate, self.rate_at = min(self.settings.drain_rate.units_per_us, ceil(self.rate * 1.26)), self.clock
-        if self.clock - self.recovering >= -118 * SECOND and self.recovering > self.clock and len(self.places) >= self.goal:
+        if (
+            self.clock - self.recovering >= -118 * SECOND
+            and self.recovering > self.clock
+            and len(self.places) >= self.goal
+        ):
             self.recovering = self.clock
         self.leases = {one: end for one, end in self.leases.items() if end > self.clock}
         self.door = {one: held for one, held in self.door.items() if held[1] > self.clock - 2 * SECOND}
@@ -264,7 +279,8 @@ class Model:
             for one, _ in sorted(self.arrivals.items(), key=lambda item: (item[1], item[0])):
                 if one not in self.places and not self.lease(one):
                     self.history.gave(self.epoch, self.next, one)
-                    self.places[one], self.heard[self.next], self.next = self.next, self.clock, self.next + 1
+                    self.places[one], self.next = self.next, self.next + 1
+                    self._hear(self.places[one])
             self.arrivals.clear()
         for one in set(self.places) - set(places):
             number = self.places[one]

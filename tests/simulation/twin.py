@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from dataclasses import replace
 from itertools import count
-from random import Random
 from typing import Any, Final, TypeVar
 
 from gateway.model import ClaimTry, Code, Contact, Memory, Rate, Room, RoomSettings, SettingsRecord, Touch
@@ -106,7 +105,9 @@ class Twin:
         if (number, self.model.epoch) not in mine:
             mine.append((number, self.model.epoch))
 
-    def claim(self, visitors: list[int], *, gateway: int = 0, withdrawn: tuple[int, ...] = (), is_lost: bool = False) -> None:
+    def claim(
+        self, visitors: list[int], *, gateway: int = 0, withdrawn: tuple[int, ...] = (), is_lost: bool = False
+    ) -> None:
         tries = [(ident(one), *self.tickets[one][-1]) for one in visitors if self.tickets[one]]
         gone = [ident(one) for one in withdrawn]
         batch = [ClaimTry(*one) for one in tries] + [ClaimTry(one, 0, 0, is_withdrawn=True) for one in gone]
@@ -131,7 +132,9 @@ class Twin:
                 fresh = [held for held in model.door.values() if held[1] > model.clock - 2_000_000]
                 assert not fresh, "promise 3: overtook who stands at the door"
                 assert model.permits() > 0, "promises 1 and 2: neither credit nor a slot was free"
-                assert not number or (epoch == model.epoch and number not in model.spent), "promise 4: a dead ticket entered"
+                assert not number or (epoch == model.epoch and number not in model.spent), (
+                    "promise 4: a dead ticket entered"
+                )
                 model.enter(one, number, 30_000_000)
             elif had_lease:
                 assert code is Code.ADMITTED, "promise 4: a retry finds its slot"
@@ -160,12 +163,12 @@ class Twin:
         had_lease = self.model.leases.pop(ident(visitor), None) is not None
         assert freed == int(had_lease)
         if not had_lease and self.model.ghost:
-            self.model.ghost = self._ghosts()
+            self.model.ghost = self._root("ghost")
         self.compare()
 
-    def _ghosts(self) -> int:
-        reply = now(self.connection.run("0" * 40, "return redis.call('HGET', KEYS[1], 'ghost')", [self._key("pace")], []))
-        return int(reply)
+    def _root(self, name: str) -> int:
+        source = "return redis.call('HGET', KEYS[1], ARGV[1])"
+        return int(now(self.connection.run("0" * 40, source, [self._key("pace")], [name])))
 
     def change(self, which: int, *, is_lost: bool = False) -> None:
         settings = replace(self.model.settings, **SETTINGS[which])  # type: ignore[arg-type]  # they name real fields
@@ -210,11 +213,15 @@ class Twin:
         """Time with live gateways: any of them ticks, another one keeps up."""
         for step in range(steps):
             self._set_clock(self.now_us + step_us)
+            self.model.history.now_us += step_us
             self._beat(step, is_down=is_down)
+        assert self._root("present") == self.model.present(), "waiting_max counts who is present"
+        self.compare()
 
     def stall(self, by_us: int) -> None:
-        """Nobody ticks, or the clock steps, forwards or back."""
+        """The clock steps, forwards or back, while no time passes; a step below 1 s cannot be told from time."""
         self._set_clock(self.now_us + by_us)
+        self.model.history.now_us += by_us if 0 < by_us <= 1_000_000 else 0
 
     def _beat(self, step: int, *, is_down: bool) -> None:
         keeper, ticker = self.stores[step % GATEWAYS], self.stores[(step + 1) % GATEWAYS]
@@ -227,18 +234,13 @@ class Twin:
             ticked = now(store.tick(is_upstream_down=is_down))
             if not ticked.is_early:
                 self._wake()
-                self.model.ticked(self._passed(), ticked.called, ticked.parked, is_down=is_down)
+                self.model.ticked(self._root("passed"), ticked.called, ticked.parked, is_down=is_down)
         assert ticked.is_early or ticked.due_us == 0, "two gateways did the same tick"
-        self.compare()
 
     # --- what is stored -----------------------------------------------------------------------------------------------------
 
     def _key(self, name: str) -> str:
         return f"waitroom:{{{self.room.id}}}:{name}"
-
-    def _passed(self) -> int:
-        reply = now(self.connection.run("0" * 40, "return redis.call('HGET', KEYS[1], 'passed')", [self._key("pace")], []))
-        return int(reply)
 
     def places(self) -> dict[bytes, int]:
         source = "return redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')"
@@ -251,44 +253,3 @@ class Twin:
         assert places == model.places, "promises 4 and 5: other places than expected"
         assert len(set(places.values())) == len(places), "promise 4: twins"
         assert not model.spent & set(places.values()), "promise 4: a spent number is seated"
-
-
-def walk(connection: DirectConnection, seed: int, steps: int) -> Twin:
-    """A seeded walk through everything that may happen to a room, compared at every step."""
-    twin, random = Twin(connection), Random(seed)
-
-    def some(most: int) -> list[int]:
-        return random.sample(range(VISITORS), random.randint(1, most))
-
-    for _ in range(steps):
-        gateway, is_lost = random.randrange(GATEWAYS), random.random() < 0.2
-        match random.choices(range(13), [14, 10, 26, 5, 3, 3, 3, 4, 1, 1, 18, 2, 4])[0]:
-            case 0:
-                twin.join(some(8), gateway=gateway, is_lost=is_lost)
-            case 1:
-                twin.show_ticket(random.randrange(VISITORS), random.choice((-1, -1, 0, 1)), gateway=gateway, is_lost=is_lost)
-            case 2:
-                twin.claim(some(10), gateway=gateway, withdrawn=tuple(some(2)) if is_lost else ())
-            case 3:
-                twin.enter(random.randrange(VISITORS), with_ticket=random.random() < 0.5, is_lost=is_lost)
-            case 4:
-                twin.leave(random.randrange(VISITORS), is_lost=is_lost)
-            case 5:
-                twin.touch(random.randrange(VISITORS))
-            case 6:
-                twin.release(random.randrange(VISITORS))
-            case 7:
-                twin.change(random.randrange(len(SETTINGS)), is_lost=is_lost)
-            case 8:
-                twin.reset(void_admissions=random.random() < 0.5, is_lost=is_lost)
-            case 9:
-                twin.flush()
-                twin.come_back()
-                twin.run(25)
-            case 10:
-                twin.run(random.randint(1, 12), is_down=random.random() < 0.1)
-            case 11:
-                twin.stall(random.choice((-30_000_000, 4_000_000, 900_000, 3_600_000_000)))
-            case _:
-                twin.run(random.randint(20, 80), step_us=500_000)
-    return twin

@@ -97,7 +97,7 @@ async def test_a_place_claimed_twice_does_not_begin_a_new_session(open_house: Op
 async def test_a_websocket_holds_its_lease(open_house: OpenHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     """Section 4: open WebSockets touch theirs, so the slot is not given to another under them."""
     monkeypatch.setattr("gateway.web.exchange.ALIVE_S", 0.3)
-    room = protecting("socket", session_s=1, session_max_s=2)
+    room = protecting("socket", session_s=2)
     house = await open_house(room)
     await house.idle(room)
 
@@ -114,7 +114,7 @@ async def test_a_websocket_holds_its_lease(open_house: OpenHouse, monkeypatch: p
     cookie = "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
     url = f"http://127.0.0.1:{house.gateway.ports[0]}/{room.id}/ws"
     async with house.session.ws_connect(url, headers={"Host": "bank.example", "Cookie": cookie}) as socket:
-        end = time.monotonic() + 2.6
+        end = time.monotonic() + 3
         while time.monotonic() < end:
             await socket.send_str("ping")
             assert (await socket.receive(timeout=2)).data == "ping"

@@ -1,0 +1,107 @@
+"""Faults planted in the scripts, one at a time: the checks of the model must notice each, or they prove nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.queue.store import SCRIPTS, Script
+from tests.conftest import RedisServer
+from tests.simulation.crowd import DirectConnection
+from tests.simulation.scenes import SCENES, walk
+from tests.simulation.twin import Twin
+
+WALKS = 10  # seeded: which walk meets a fault is always the same
+STEPS = 100
+
+# What is planted: name -> the text of a script, and what takes its place.
+PLANTED = {
+    "spent bits are dropped": ("call('SETBIT', SPENT, number, 1)", ""),
+    "an entry costs no credit": ("p.credit - UNIT * #granted", "p.credit"),
+    "an instant entry costs no credit": (
+        "permits - 1, p.credit - UNIT, p.instants + 1",
+        "permits - 1, p.credit, p.instants + 1",
+    ),
+    "a stall earns credit": ("if passed_us < 0 or passed_us > SECOND then", "if passed_us < 0 then"),
+    "credit has no ceiling": (
+        "p.credit = math.min(s.burst * UNIT, p.credit + passed_us",
+        "p.credit = math.max(0, p.credit + passed_us",
+    ),
+    "the cap is off by one": (
+        "if s.active_max - active < permits then permits, reason = s.active_max - active",
+        "if s.active_max + 1 - active < permits then permits, reason = s.active_max + 1 - active",
+    ),
+    "stock is ignored": ("if s.stock >= 0 and", "if false and"),
+    "a pause is ignored": ("if s.paused == 1 then return 0, 'paused' end", ""),
+    "leases of before a loss are forgotten": (
+        "local ghosts = p.clock < p.ghost_until and p.ghost or 0",
+        "local ghosts = 0",
+    ),
+    "a lease is too short": (
+        "call('ZADD', ACTIVE, whole(p.clock + s.session), id)",
+        "call('ZADD', ACTIVE, whole(p.clock + s.session / 2), id)",
+    ),
+    "check-in ignores the epoch": ("if epoch < p.epoch then return push(answer, 'ended', number, 0) end", ""),
+    "claims ignore the epoch": ("if epoch < p.epoch then return 'ended', 0 end", ""),
+    "everybody is absent": ("if not is_steady or is_present(p, tonumber(places[i + 1])) then", "if false then"),
+    "presence is never taken back": ("p.present = math.max(0, p.present - 1)", "p.present = p.present"),
+    "heal gives numbers again": ("p.next = math.max(p.next, p.proven +", "p.next = math.max(p.next, 1 +"),
+    "the hold is not honoured at the door": ("if p.clock < p.recovering then return 0, 'recovering' end", ""),
+    "newcomers are numbered during the hold": ("if is_settling then return", "if false then return"),
+    "arrivals are numbered backwards": (
+        "call('ZRANGE', ARRIVALS, 0, limit - 1)",
+        "call('ZREVRANGE', ARRIVALS, 0, limit - 1)",
+    ),
+    "the door takes the highest": (
+        "call('ZRANGE', DOOR, 0, 49, 'WITHSCORES')",
+        "call('ZREVRANGE', DOOR, 0, 49, 'WITHSCORES')",
+    ),
+    "others' lower claims keep no permit": (
+        "if slot or p.clock - call('ZSCORE', HELD, id) <= SECOND / 2 then",
+        "if slot then",
+    ),
+    "a withdrawal is ignored": ("if not is_claim then push(gone, id); return", "if not is_claim then return"),
+    "the called need no call": ("if held > p.passed then return 'waiting', 0 end", ""),
+    "a lease is not remembered": ("return lease and lease > p.clock and lease - p.clock or nil", "return nil"),
+    "a retry of settings is a conflict": ("local is_done = s.version ==", "local is_done = false and s.version =="),
+    "a raise comes at once": ("math.min(s.rate, math.ceil(p.rate * 1.26))", "s.rate"),
+    "every tick is on time": ("if p.clock < p.tick_due then", "if false then"),
+    "instant entries overtake": ("if above + held + young_calls(p) > 0", "if false"),
+    "the newer of two tickets wins": ("if held and (held <= number or is_spent(number)) then", "if held then"),
+}
+
+
+@pytest.fixture(scope="module")
+def direct(valkey: RedisServer) -> Iterator[DirectConnection]:
+    connection = DirectConnection(valkey.url)
+    yield connection
+    connection.delete("waitroom:*")
+    connection.shut()
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_planted_fault_is_caught(direct: DirectConnection, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    """Promises 1 to 5: each of these would break one of them, and the model says so."""
+    text, instead = PLANTED[fault]
+    touched = [script for script in SCRIPTS.values() if text in script.source]
+    assert touched, f"no script says {text!r} any more: plant this fault anew"
+    for script in touched:
+        source = script.source.replace(text, instead)
+        digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+        monkeypatch.setitem(SCRIPTS, script.name, Script(script.name, source, digest))
+    with pytest.raises(AssertionError):
+        play(direct)
+
+
+def test_without_a_fault_the_same_walks_pass(direct: DirectConnection) -> None:
+    """Promises 1 to 5: what catches the planted faults raises no false alarm."""
+    play(direct)
+
+
+def play(direct: DirectConnection) -> None:
+    for scene in SCENES:
+        scene(Twin(direct))
+    for seed in range(WALKS):
+        walk(direct, seed, STEPS)

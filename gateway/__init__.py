@@ -63,6 +63,7 @@ The loops and the faces
 
 The whole
     instruments.py        events met by metrics
+    logs.py               how log lines look
     app.py                wiring, start and stop, the only wall clock
     cli.py                the `waitroom` command
     demo/                 a bank with limits, and the crowd that would bring it down

@@ -13,12 +13,14 @@ import gc
 import ipaddress
 import logging
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Final
 
 import uvloop
 
+from gateway import logs
 from gateway.drain import Drain
 from gateway.errors import StartError, Unreachable
 from gateway.instruments import Instruments
@@ -73,7 +75,13 @@ class Gateway:
         public, operator = bind(*config.server.public), bind(*config.server.operator)
         self._connection = await open_redis(config.redis_url, config.server.state_dir)
         self._open_rooms(self._connection)
-        checked = await self._check_redis()
+        try:
+            checked = await self._check_redis()
+        except StartError:
+            public.close()
+            operator.close()
+            await self._connection.close()
+            raise
         self.owner.start(self._run_rooms(checked), "rooms")
         self.owner.start(self._keep_state(), "state")
         self._show()
@@ -82,7 +90,7 @@ class Gateway:
         self._listeners = [Listener(self._gate().serve, limits), Listener(self._operator_port().handle)]
         for listener, sock in zip(self._listeners, (public, operator), strict=True):
             await listener.open(sock)
-        log.info("serving", extra={"public": public.getsockname(), "operator": operator.getsockname()})
+        log.info("serving", extra={"public": _address(public), "operator": _address(operator)})
 
     async def stop(self) -> None:
         self.is_stopping = True
@@ -181,6 +189,11 @@ class Gateway:
                 log.error("state_not_saved", extra={"room": room, "fault": str(fault)})  # noqa: TRY400
 
 
+def _address(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"{host}:{port}"
+
+
 def read_keys(config: Config) -> Keyring:
     """Raises KeyFileError."""
     signing = load_key_file(Path(config.tokens.signing_key_file))
@@ -190,7 +203,7 @@ def read_keys(config: Config) -> Keyring:
 
 def serve(config: Config, *, dev: bool = False) -> int:
     """Run a gateway until SIGTERM or SIGINT. Raises StartError and KeyFileError before anything was served."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.set_up()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(config))
 

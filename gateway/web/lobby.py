@@ -252,20 +252,28 @@ class Lobby:
         desk, credential = self.desk, self.desk.credential(request)
         if credential.ticket is None:
             return self._without_ticket(request, credential)
-        ticket = credential.ticket.token
+        ticket, known, issued = credential.ticket.token, None, None
         try:
-            if ticket.is_provisional:
-                return self._not_yet(request, credential, await self._look_up(ticket))
+            if ticket.is_provisional:  # its number first, then the claim
+                known = await self._look_up(ticket)
+                if known.code is Code.ADMITTED:
+                    return self._admitted(request, ticket.id, known)
+                if not known.number:
+                    return self._not_yet(request, credential, known)
+                issued = desk.new_ticket(ticket.id, known, ticket.expected_s, joined_at_s=ticket.joined_at_s)
+                ticket = issued[1]
             standing = await desk.queue.claim(ticket)
         except Unreachable:
-            return self._not_yet(request, credential, None)
+            return self._not_yet(request, credential, known, issued)
         match standing.code:
             case Code.ADMITTED:
                 return self._enter(request, ticket, standing)
             case Code.ENDED:
                 return self._ended(request, credential, 410)
+            case Code.WAITING:
+                return self._not_yet(request, credential, known, issued)
             case _:
-                return self._not_yet(request, credential, standing)
+                return self._not_yet(request, credential, standing, issued)
 
     def _enter(self, request: web.BaseRequest, ticket: Ticket, standing: Standing) -> web.StreamResponse:
         desk = self.desk
@@ -278,18 +286,20 @@ class Lobby:
         return self._admitted(request, ticket.id, standing)
 
     def _not_yet(
-        self, request: web.BaseRequest, credential: Credential, standing: Standing | None
+        self,
+        request: web.BaseRequest,
+        credential: Credential,
+        standing: Standing | None,
+        issued: tuple[str, Ticket] | None = None,
     ) -> web.StreamResponse:
-        """202: the turn is kept. A standing that is held is still called."""
+        """202: the turn is kept. A standing that is held is still called; with none the board knows best."""
         if standing is not None and standing.code in {Code.HELD, Code.LOST}:
             standing = Standing(Code.CALLED, standing.number, self.desk.room.claim_window_s * 1_000_000, standing.epoch)
-        if standing is not None and standing.code is Code.WAITING:
-            standing = None
         place = waiting_place(self.desk, credential.ticket, standing, _random())
         wait_s = (
             RETRY_SHORT_S if place.state is VisitorState.CALLED else max(1, round((place.poll_after_ms or 1000) / 1000))
         )
-        response = self.reply.placed(request, place, 202, None)
+        response = self.reply.placed(request, place, 202, issued)
         response.headers["Retry-After"] = str(wait_s)
         return response
 

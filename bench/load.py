@@ -30,14 +30,18 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one run of wrk gave: answers, answers a second, and microseconds of the server's processor for each."""
+    """What one run of wrk gave: answers, answers a second, and microseconds of the server's processor for each.
+
+    `core` is the part of one core that the server used: far below 1 it, or the load, had to wait for others.
+    """
 
     requests: int
     per_s: float
     cpu_us: float
+    core: float
 
     def __str__(self) -> str:
-        return f"{self.per_s:,.0f}/s {self.cpu_us:.0f} us"
+        return f"{self.per_s:,.0f}/s {self.cpu_us:.0f} us, {self.core:.0%} of a core"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +90,17 @@ def wrk(server: Server, script: Path, seconds: int, start: int = 0, connections:
     """Load a server; anything but 2xx and 3xx ends the measurement, because refusals are cheap."""
     command = ["taskset", "-c", ",".join(map(str, LOADING)), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
     before_s = cpu_s(server.pid)
-    out = subprocess.run([*command, "-s", str(script), server.url, "--", str(start)], capture_output=True, text=True)
+    command += ["-s", str(script), server.url, "--", str(start)]
+    out = subprocess.run(command, check=False, capture_output=True, text=True)
     used_s = cpu_s(server.pid) - before_s
     if out.returncode or "Non-2xx" in out.stdout or "Socket errors" in out.stdout:
         raise SystemExit(f"wrk: {out.stdout}{out.stderr}")
     found = re.search(r"(\d+) requests in .*Requests/sec:\s+([\d.]+)", out.stdout, re.S)
     assert found is not None, out.stdout
-    return Load(int(found[1]), float(found[2]), used_s / int(found[1]) * 1e6)
+    requests = int(found[1])
+    if not requests:
+        raise SystemExit("not one request was answered: others have the processor; try when the machine is quiet")
+    return Load(requests, float(found[2]), used_s / requests * 1e6, used_s / seconds)
 
 
 def in_turns(contenders: Mapping[str, Callable[[], Load]], rounds: int) -> dict[str, list[Load]]:

@@ -12,7 +12,9 @@ from bench.proxy import HEADERS
 from bench.stage import ROOM, Server, Stage
 
 SEEN: Final = 20_000  # fit into the cache of verified tokens
-UNSEEN: Final = 150_000  # half as many again as the cache holds: taken in a circle, each has been forgotten when it comes
+UNSEEN: Final = (
+    150_000  # half as many again as the cache holds: taken in a circle, each has been forgotten when it comes
+)
 SKIPPED: Final = 2_000  # the first places, which a slow drain may call while we measure
 PATH: Final = f"/_waitroom/{ROOM}/status"
 APP: Final = {"Accept": "application/json", "Waitroom-Transport": "header", "Waitroom-Ticket": "@"}
@@ -64,7 +66,9 @@ def measure(effort: Effort) -> list[Figure]:
     runs = list(loads.values())
     return [
         compare("poll, app", runs[1], runs[0], 0.7, same),
-        compare("poll, app, ticket unseen", runs[2], runs[0], 0.7, f"{same}; {UNSEEN:,} tickets in a circle, cache 100,000"),
+        compare(
+            "poll, app, ticket unseen", runs[2], runs[0], 0.7, f"{same}; {UNSEEN:,} tickets in a circle, cache 100,000"
+        ),
         compare("poll, page (cookie)", runs[4], runs[3], 0.7, f"{same}; headers of one browser"),
         compare("poll, unseen, to 40-byte requests", runs[2], runs[5], None, "compares requests of different length"),
     ]
@@ -84,4 +88,6 @@ def check(gateway: Server, ticket: str) -> None:
     told = json.loads(answer.read())
     connection.close()
     assert answer.status == 200, told
-    assert told["state"] == "waiting" and told["eta"] is not None and not told["stale"], told
+    assert told["state"] == "waiting", told
+    assert told["eta"] is not None, told
+    assert not told["stale"], told

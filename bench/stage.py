@@ -74,6 +74,30 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
+class Elsewhere:
+    """How much of the machine processes use that are neither this one nor started by it."""
+
+    def __init__(self) -> None:
+        self._began_s = time.monotonic()
+        self._all_s, self._own_s = _busy_s(), _own_s()
+
+    def cores(self) -> float:
+        others_s = (_busy_s() - self._all_s) - (_own_s() - self._own_s)
+        return max(0.0, others_s / (time.monotonic() - self._began_s))
+
+
+def _busy_s() -> float:
+    """What the whole machine has worked, as `top` counts it: all but idle and waiting for disks."""
+    user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9])
+    return (user + nice + system + sum(interrupts)) / TICKS_PER_S
+
+
+def _own_s() -> float:
+    """What this process has worked, and those of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 def rss_kib(pid: int) -> int:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
@@ -153,9 +177,7 @@ class Stage:
         client = redis.Redis(unix_socket_path=str(path))
         options = ["--port", "0", "--unixsocket", str(path), "--dir", str(self.folder), "--save", ""]
         command = [str(get_binary_path()), *options, "--maxmemory-policy", "noeviction"]
-        return RedisServer(
-            self.start(*command, cores=cores, is_ready=lambda: _pings(client)), f"unix://{path}", client
-        )
+        return RedisServer(self.start(*command, cores=cores, is_ready=lambda: _pings(client)), f"unix://{path}", client)
 
     def reference(self, role: str, *arguments: int, cores: list[int] = MEASURED) -> Server:
         """One of `bench.references` (or of `bench.proxy`: bank and bare)."""

@@ -50,6 +50,8 @@ PROBE_S: Final = 1.0
 START_PROBE_S: Final = 0.5
 # Requests leave few cycles behind, and 100,000 remembered tokens make each full collection dear: 5 of 45 us a poll.
 GC_THRESHOLD: Final = (25_000, 10, 50)
+FIRST_BOARD_S: Final = 0.005  # how often it is looked for at the start
+FLUSH_S: Final = 1.0
 CLOSE_S: Final = 10.0  # what is in flight when the listening sockets close may take this long
 
 
@@ -71,26 +73,35 @@ class Gateway:
 
     async def start(self) -> None:
         """Raises StartError: a port in use, a Redis that may not be used."""
-        config = self.config
-        public, operator = bind(*config.server.public), bind(*config.server.operator)
-        self._connection = await open_redis(config.redis_url, config.server.state_dir)
-        self._open_rooms(self._connection)
+        server = self.config.server
+        sockets: list[socket.socket] = []
         try:
-            checked = await self._check_redis()
-        except StartError:
-            public.close()
-            operator.close()
-            await self._connection.close()
+            sockets.extend(bind(*address) for address in (server.public, server.operator))
+            await self._start_rooms()
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            await self._end()
             raise
+        limits = Limits(header_bytes_max=server.header_bytes_max, connections_max=server.connections_max)
+        self._listeners = [Listener(self._gate().serve, limits), Listener(self._operator_port().handle)]
+        for listener, sock in zip(self._listeners, sockets, strict=True):
+            await listener.open(sock)
+        public, operator = map(_address, sockets)
+        log.info("serving", extra={"public": public, "operator": operator})
+
+    async def _start_rooms(self) -> None:
+        self._connection = await open_redis(self.config.redis_url, self.config.server.state_dir)
+        self._open_rooms(self._connection)
+        checked = await self._check_redis()
         self.owner.start(self._run_rooms(checked), "rooms")
         self.owner.start(self._keep_state(), "state")
         self._show()
-        server = config.server
-        limits = Limits(header_bytes_max=server.header_bytes_max, connections_max=server.connections_max)
-        self._listeners = [Listener(self._gate().serve, limits), Listener(self._operator_port().handle)]
-        for listener, sock in zip(self._listeners, (public, operator), strict=True):
-            await listener.open(sock)
-        log.info("serving", extra={"public": _address(public), "operator": _address(operator)})
+        # The first visitors should find the rooms as they are, not as if they had never been heard of.
+        until_s, desks = time.monotonic() + START_PROBE_S, self._desks.values()
+        while checked and any(desk.queue.board is None for desk in desks):
+            await asyncio.sleep(FIRST_BOARD_S)
+            checked = time.monotonic() < until_s
 
     async def stop(self) -> None:
         self.is_stopping = True
@@ -99,9 +110,23 @@ class Gateway:
             listener.begin_lame_duck()
         await asyncio.sleep(self.config.server.stop_grace_s)
         await asyncio.gather(*(listener.close(CLOSE_S) for listener in self._listeners))
+        await self._flush()
+        await self._end()
+        self._save_state()
+
+    async def _flush(self) -> None:
+        """What travels in batches and was not sent yet: releases, stock, marks, touches."""
+        for room, desk in self._desks.items():
+            try:
+                async with asyncio.timeout(FLUSH_S):
+                    await desk.queue.flush_releases()
+                    await desk.queue.flush_marks()
+            except (Unreachable, TimeoutError) as fault:
+                log.warning("not_flushed", extra={"room": room, "fault": str(fault)})
+
+    async def _end(self) -> None:
         await self.owner.close()
         await self._upstreams.close()
-        self._save_state()
         if self._connection is not None:
             await self._connection.close()
 

@@ -155,6 +155,8 @@ class RoomQueue:
         return standing
 
     async def claim(self, ticket: Ticket) -> Standing:
+        if not self.is_reachable:  # the loops find out when that changes; a claim would only wait with them
+            raise Unreachable(f"room {self.room.id}: Redis cannot be reached")
         standing = await self._asking(self.claims.claim(ticket))
         if standing.code is Code.LOST:  # this Redis has lost the place: seat it again, then claim
             await self.check_in(Contact(ticket.id, ticket.number, ticket.epoch))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Final, Self
 
@@ -102,7 +102,7 @@ class Ranks:
     next_number: int
     passed: int
     numbers: tuple[int, ...]
-    ranks: tuple[int, ...]
+    ranks: tuple[float, ...]
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -124,6 +124,29 @@ class Ranks:
         low_rank, low_number = (ranks[i - 1], numbers[i - 1]) if i else (0, self.passed)
         share = (number - low_number) / (high_number - low_number) if number > low_number else 0.0
         return low_rank + share * (high_rank - low_rank)
+
+    def under(self, before: Ranks | None) -> Ranks:
+        """These ranks, nowhere above what was shown from `before`: an exact rank between two old points may be higher than
+        what was interpolated there, and a position that has been shown must not grow.
+
+        Both are straight between their points, so the smaller of the two at the points of both bounds them everywhere. An
+        old point at which the new ranks are the smaller ones changes nothing and is left out, so the points stay few. The
+        bound on the error comes first: where a fast cursor made the old ranks err by more, they do not count.
+        """
+        if before is None or not before.numbers or not self.numbers:
+            return self
+        moved = before.moved(self.passed)
+        points = {number: float(rank) for number, rank in zip(self.numbers, self.ranks, strict=True)}
+        for number in before.numbers:
+            if self.passed < number < self.numbers[-1]:
+                points.setdefault(number, self.rank(number))
+        shown = set(self.numbers)
+        capped = []
+        for number, rank in sorted(points.items()):
+            cap = before.rank(number) - moved if number < before.next_number else rank
+            if number in shown or cap < rank:
+                capped.append((number, min(rank, max(cap, rank - max(1.0, rank * (RANK_STEP - 1))))))
+        return replace(self, numbers=tuple(n for n, _ in capped), ranks=tuple(rank for _, rank in capped))
 
     def moved(self, passed: int) -> float:
         """How many of these places the cursor has gone by since the ranks were read, now that it stands at `passed`."""

@@ -60,7 +60,7 @@ class Scene:
             await self.beat()
 
     async def beat(self) -> None:
-        while await self.store.upkeep():
+        while (await self.store.upkeep()).is_more:
             pass
         while True:
             ticked = await self.store.tick()

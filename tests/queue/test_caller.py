@@ -50,8 +50,8 @@ async def test_a_tick_that_stopped_at_its_limit_is_due_at_once(make_scene: Calla
 
 
 async def frozen(make_scene: Callable[..., Scene]) -> Scene:
-    """A paused room whose door is full: 60 claims are held, so the cursor stands."""
-    scene = make_scene(paused=True)
+    """A room without a free slot whose door is full: 60 claims are held, so the cursor stands."""
+    scene = make_scene(active_max=0)
     await scene.open()
     await scene.join(*range(1, 501))
     await scene.join(*range(501, 1001))

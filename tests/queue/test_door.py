@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -178,7 +179,7 @@ async def test_a_raise_takes_effect_in_steps(make_scene: Callable[..., Scene]) -
         await scene.run(6)
         rates.append((await scene.census()).rate_per_s)
     assert rates[0] <= 10 * 1.26**2 + 0.01
-    assert all(later <= earlier * 1.26 + 0.01 for earlier, later in zip(rates, rates[1:], strict=False))
+    assert all(later <= earlier * 1.26 + 0.01 for earlier, later in pairwise(rates))
     assert rates[-1] == pytest.approx(100)
 
 
@@ -207,7 +208,7 @@ async def test_the_door_shuts_and_the_caller_stops_when_the_stock_is_taken(make_
     entered = 0
     for _ in range(40):
         await scene.run(0.5)
-        entered += len([n for n in await scene.granted(*range(entered + 1, 101))])
+        entered += len(await scene.granted(*range(entered + 1, 101)))
     census = await scene.census()
     assert entered == 8
     assert census.reason == "stock"

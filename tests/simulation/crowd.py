@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
@@ -37,10 +38,11 @@ class DirectConnection(Connection):
         super().__init__(client=None, url=url)  # type: ignore[arg-type]  # `run` below is all that a store needs
 
     async def run(self, sha: str, source: str, keys: Any, args: Any) -> Any:
+        call: Callable[..., Any] = self._direct.execute_command
         try:
-            return self._direct.execute_command("EVALSHA", sha, len(keys), *keys, *args)
+            return call("EVALSHA", sha, len(keys), *keys, *args)
         except redis.exceptions.NoScriptError:
-            return self._direct.execute_command("EVAL", source, len(keys), *keys, *args)
+            return call("EVAL", source, len(keys), *keys, *args)
 
     def delete(self, pattern: str) -> None:
         keys = list(self._direct.scan_iter(match=pattern, count=10_000))
@@ -144,7 +146,7 @@ class Crowd:
             ticked = await gateway.store.tick()
             if ticked.is_early:
                 return
-            while await gateway.store.upkeep():
+            while (await gateway.store.upkeep()).is_more:
                 pass
             if ticked.due_us > 0:
                 return

@@ -29,7 +29,7 @@ class Entry:
 
 @dataclass(slots=True)
 class History:
-    """What happened at the door, and the settings that were in force when, on a true clock: a step of the wall clock takes none."""
+    """What happened at the door, and the settings in force when, on a true clock: a step of the wall clock takes no time."""
 
     now_us: int = 0
     settings: list[tuple[int, RoomSettings]] = field(default_factory=list)
@@ -47,9 +47,7 @@ class History:
         spent = {(other.epoch, other.number) for other in self.entries if other.number}
         assert (entry.epoch, entry.number) not in spent, f"ticket {entry.number} entered twice"
         self.entries.append(entry)
-        count = 0
-        for first in reversed(self.entries):
-            count += 1
+        for count, first in enumerate(reversed(self.entries), 1):
             allowed = self._earned(first.at_us, entry.at_us)
             assert count <= allowed + 1e-9, f"{count} entries in {entry.at_us - first.at_us} us, {allowed} allowed"
 

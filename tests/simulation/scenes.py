@@ -56,53 +56,113 @@ def newcomers_enter_at_once(twin: Twin) -> None:
             twin.enter(visitor)
 
 
-SCENES = (rate_is_raised, place_is_lost_and_joined_anew, claim_is_withdrawn, newcomers_enter_at_once)
+def room_is_paused(twin: Twin) -> None:
+    """Claims stand before a paused door, and newcomers before an idle one."""
+    twin.join(EVERYBODY)
+    twin.run(20)
+    twin.change(SETTINGS.index({"paused": True}))
+    twin.claim(EVERYBODY)
+    twin.run(10)
+    twin.claim(EVERYBODY)
+    twin.change(SETTINGS.index({"paused": False}))
+    twin.claim(EVERYBODY)
+
+
+SCENES = (rate_is_raised, place_is_lost_and_joined_anew, claim_is_withdrawn, newcomers_enter_at_once, room_is_paused)
+
+
+class Walker:
+    """Chooses what happens next: each method is one kind of event, drawn with the weight that `EVENTS` gives it."""
+
+    def __init__(self, twin: Twin, random: Random) -> None:
+        self.twin = twin
+        self.random = random
+
+    def some(self, most: int) -> list[int]:
+        return self.random.sample(range(VISITORS), self.random.randint(1, most))
+
+    def one(self) -> int:
+        return self.random.randrange(VISITORS)
+
+    def gateway(self) -> int:
+        return self.random.randrange(GATEWAYS)
+
+    def is_lost(self) -> bool:
+        return self.random.random() < 0.2
+
+    def join(self) -> None:
+        self.twin.join(self.some(8), gateway=self.gateway(), is_lost=self.is_lost())
+
+    def show_ticket(self) -> None:
+        self.twin.show_ticket(
+            self.one(), self.random.choice((-1, -1, 0, 1)), gateway=self.gateway(), is_lost=self.is_lost()
+        )
+
+    def claim(self) -> None:
+        held = [int.from_bytes(one, "big") - 1 for one in sorted(self.twin.model.door)]
+        gone = self.random.sample(held, min(2, len(held))) if self.random.random() < 0.3 else []
+        self.twin.claim(self.some(10), gateway=self.gateway(), withdrawn=tuple(gone), is_lost=self.is_lost())
+
+    def enter(self) -> None:
+        self.twin.enter(self.one(), with_ticket=self.random.random() < 0.5, is_lost=self.is_lost())
+
+    def leave(self) -> None:
+        self.twin.leave(self.one(), is_lost=self.is_lost())
+
+    def touch(self) -> None:
+        self.twin.touch(self.one())
+
+    def release(self) -> None:
+        self.twin.release(self.one())
+
+    def change(self) -> None:
+        # What shuts the door is mostly taken back, or the walk would stand before it.
+        opening = [SETTINGS.index({"paused": False}), SETTINGS.index({"stock": None})]
+        anything = range(len(SETTINGS))
+        self.twin.change(
+            self.random.choice(opening if self.random.random() < 0.6 else anything), is_lost=self.is_lost()
+        )
+
+    def reset(self) -> None:
+        self.twin.reset(void_admissions=self.random.random() < 0.5, is_lost=self.is_lost())
+
+    def flush(self) -> None:
+        self.twin.flush()
+        self.twin.join(self.some(8), gateway=self.gateway())
+        self.twin.come_back()
+        self.twin.run(25)
+
+    def run(self) -> None:
+        self.twin.run(self.random.randint(1, 12), is_down=self.random.random() < 0.1)
+
+    def run_long(self) -> None:
+        self.twin.run(self.random.randint(20, 80), step_us=500_000)
+
+    def stall(self) -> None:
+        self.twin.stall(self.random.choice((-30_000_000, 4_000_000, 900_000, 3_600_000_000)))
+
+
+EVENTS = {
+    Walker.join: 14,
+    Walker.show_ticket: 10,
+    Walker.claim: 26,
+    Walker.enter: 5,
+    Walker.leave: 3,
+    Walker.touch: 3,
+    Walker.release: 3,
+    Walker.change: 4,
+    Walker.reset: 1,
+    Walker.flush: 1,
+    Walker.run: 18,
+    Walker.run_long: 4,
+    Walker.stall: 2,
+}
 
 
 def walk(connection: DirectConnection, seed: int, steps: int) -> Twin:
     """A seeded walk through everything that may happen to a room, compared at every step."""
-    twin, random = Twin(connection), Random(seed)
-
-    def some(most: int) -> list[int]:
-        return random.sample(range(VISITORS), random.randint(1, most))
-
-    for _ in range(steps):
-        gateway, is_lost = random.randrange(GATEWAYS), random.random() < 0.2
-        match random.choices(range(13), [14, 10, 26, 5, 3, 3, 3, 4, 1, 1, 18, 2, 4])[0]:
-            case 0:
-                twin.join(some(8), gateway=gateway, is_lost=is_lost)
-            case 1:
-                twin.show_ticket(
-                    random.randrange(VISITORS), random.choice((-1, -1, 0, 1)), gateway=gateway, is_lost=is_lost
-                )
-            case 2:
-                held = [int.from_bytes(one, "big") - 1 for one in sorted(twin.model.door)]
-                gone = random.sample(held, min(2, len(held))) if random.random() < 0.3 else []
-                twin.claim(some(10), gateway=gateway, withdrawn=tuple(gone), is_lost=is_lost)
-            case 3:
-                twin.enter(random.randrange(VISITORS), with_ticket=random.random() < 0.5, is_lost=is_lost)
-            case 4:
-                twin.leave(random.randrange(VISITORS), is_lost=is_lost)
-            case 5:
-                twin.touch(random.randrange(VISITORS))
-            case 6:
-                twin.release(random.randrange(VISITORS))
-            case 7:
-                # What shuts the door is mostly taken back, or the walk would stand before it.
-                shut = [i for i, change in enumerate(SETTINGS) if change in ({"paused": False}, {"stock": None})]
-                which = random.choice(shut) if random.random() < 0.6 else random.randrange(len(SETTINGS))
-                twin.change(which, is_lost=is_lost)
-            case 8:
-                twin.reset(void_admissions=random.random() < 0.5, is_lost=is_lost)
-            case 9:
-                twin.flush()
-                twin.join(some(8), gateway=gateway)
-                twin.come_back()
-                twin.run(25)
-            case 10:
-                twin.run(random.randint(1, 12), is_down=random.random() < 0.1)
-            case 11:
-                twin.stall(random.choice((-30_000_000, 4_000_000, 900_000, 3_600_000_000)))
-            case _:
-                twin.run(random.randint(20, 80), step_us=500_000)
-    return twin
+    random = Random(seed)
+    walker = Walker(Twin(connection), random)
+    for event in random.choices(list(EVENTS), list(EVENTS.values()), k=steps):
+        event(walker)
+    return walker.twin

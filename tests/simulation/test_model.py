@@ -111,12 +111,11 @@ def test_no_order_of_events_breaks_a_promise(direct: DirectConnection) -> None:
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(RoomMachine, settings=profile)  # type: ignore[no-untyped-call]  # hypothesis leaves it untyped
+    run_state_machine_as_test(RoomMachine, settings=profile)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_long_walks_keep_the_promises(direct: DirectConnection, seed: int) -> None:
-    """Promises 1 to 5, over walks longer than hypothesis would make them; each must have seen entries and losses."""
-    twin = walk(direct, seed, 300)
-    assert len(twin.model.history.entries) > 20
-    assert twin.model.next > 30
+def test_long_walks_keep_the_promises(direct: DirectConnection) -> None:
+    """Promises 1 to 5, over walks longer than hypothesis would make them, which must have seen entries and losses."""
+    twins = [walk(direct, seed, 300) for seed in range(3)]
+    assert sum(len(twin.model.history.entries) for twin in twins) > 60
+    assert max(twin.model.next for twin in twins) > 10_000, "a flush made a gap"

@@ -40,8 +40,8 @@ PLANTED = {
         "local ghosts = 0",
     ),
     "a lease is too short": (
-        "call('ZADD', ACTIVE, whole(p.clock + s.session), id)",
-        "call('ZADD', ACTIVE, whole(p.clock + s.session / 2), id)",
+        "push(leases, whole(p.clock + s.session), id)",
+        "push(leases, whole(p.clock + s.session / 2), id)",
     ),
     "check-in ignores the epoch": ("if epoch < p.epoch then return push(answer, 'ended', number, 0) end", ""),
     "claims ignore the epoch": ("if epoch < p.epoch then return 'ended', 0 end", ""),

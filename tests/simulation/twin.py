@@ -171,7 +171,7 @@ class Twin:
         return int(now(self.connection.run("0" * 40, source, [self._key("pace")], [name])))
 
     def change(self, which: int, *, is_lost: bool = False) -> None:
-        settings = replace(self.model.settings, **SETTINGS[which])  # type: ignore[arg-type]  # they name real fields
+        settings = replace(self.model.settings, **SETTINGS[which])
         record = SettingsRecord(self.model.version, as_document(settings), {})
         self._wake()
         assert now(self.stores[0].write_settings(record))
@@ -228,7 +228,7 @@ class Twin:
         is_more = True
         while is_more:
             self._wake()
-            is_more = now(keeper.upkeep())
+            is_more = now(keeper.upkeep()).is_more
             self.model.kept_up(self.places())
         for store in (ticker, keeper):  # the second is refused
             ticked = now(store.tick(is_upstream_down=is_down))

@@ -1,11 +1,11 @@
-"""Real gateways for tests: a bank whose answers a test sets, visitors that keep cookies as browsers do, whole processes in one loop."""
+"""Real gateways for tests: a bank whose answers a test sets, visitors that keep cookies, gateways in one loop."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -31,6 +31,7 @@ FORM = {"Accept": "text/html", "Content-Type": "application/x-www-form-urlencode
 APP = {"Waitroom-Transport": "header"}
 QUICK = Rate(100_000, "s")  # a door that never makes a test wait
 SHUT = Rate(1, "h")  # a door that opens once an hour: called ones stand there, the others wait
+Sent = Mapping[str, str] | Iterable[tuple[str, str]]
 _names = count(1)
 
 
@@ -133,14 +134,12 @@ class Visitor:
         self.cookies: dict[str, str] = {}
         self.headers: dict[str, str] = {}
 
-    async def ask(
-        self, method: str, target: str, headers: dict[str, str] | CIMultiDict[str] | None = None, **options: Any
-    ) -> Answer:
+    async def ask(self, method: str, target: str, headers: Sent | None = None, **options: Any) -> Answer:
         sent: CIMultiDict[str] = CIMultiDict({"Host": "bank.example"})
         sent.update(self.headers)
         if self.cookies:
             sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        sent.extend(headers or {})
+        sent.extend(headers or ())
         url = URL.build(scheme="http", host="127.0.0.1", port=self.port, path=target, encoded=True)
         async with self._session.request(method, url, headers=sent, allow_redirects=False, **options) as answer:
             got = Answer(answer.status, answer.headers, await answer.read())
@@ -164,9 +163,7 @@ class Visitor:
         return await self.ask("GET", target, NAVIGATION)
 
     async def join(self, room: Room, key: str | None = None, headers: dict[str, str] | None = None) -> Answer:
-        return await self.ask(
-            "POST", f"/_waitroom/{room.id}/ticket", headers, json={} if key is None else {"key": key}
-        )
+        return await self.ask("POST", f"/_waitroom/{room.id}/ticket", headers, json={} if key is None else {"key": key})
 
     async def see(self, room: Room, headers: dict[str, str] | None = None) -> dict[str, Any]:
         """The status, which must be what the contract says it is."""
@@ -213,7 +210,7 @@ class House:
         """As `kill -9` would: nothing is flushed, nothing is saved, connections are cut."""
         self.gateways.remove(gateway)
         await gateway.owner.close()
-        await asyncio.gather(*(listener.close(0) for listener in gateway._listeners))
+        await asyncio.gather(*(listener.close(0.01) for listener in gateway._listeners))
         await gateway._upstreams.close()
         assert gateway._connection is not None
         await gateway._connection.close()
@@ -222,7 +219,7 @@ class House:
     def gateway(self) -> Gateway:
         return self.gateways[0]
 
-    def visitor(self, gateway: Gateway | None = None, **headers: str) -> Visitor:
+    def visitor(self, gateway: Gateway | None = None, /, **headers: str) -> Visitor:
         visitor = Visitor(self.session, (gateway or self.gateway).ports[0])
         visitor.headers = headers
         return visitor
@@ -238,7 +235,7 @@ class House:
         desks = [gateway._desks[room.id] for gateway in self.gateways for room in rooms]
         await until(lambda: all(desk.room_state() == state for desk in desks))
 
-    async def patch(self, room: Room, gateway: Gateway | None = None, **changes: Any) -> None:
+    async def patch(self, room: Room, gateway: Gateway | None = None, /, **changes: Any) -> None:
         """An operator's change, by the operator port."""
         port = (gateway or self.gateway).ports[1]
         async with self.session.patch(f"http://127.0.0.1:{port}/api/rooms/{room.id}", json=changes) as answer:
@@ -271,7 +268,11 @@ async def opened(
     key_file = folder / "signing.pem"
     if not key_file.exists():
         new_key_file(key_file, "ES256")
-    settings = {"public": ("127.0.0.1", 0), "operator": ("127.0.0.1", 0), "hosts": ("bank.example", "shop.example")}
+    settings: dict[str, Any] = {
+        "public": ("127.0.0.1", 0),
+        "operator": ("127.0.0.1", 0),
+        "hosts": ("bank.example", "shop.example"),
+    }
     settings |= {"state_dir": str(folder / "state"), "stop_grace_s": 0.0} | server
     config = Config(
         server=Server(**settings),

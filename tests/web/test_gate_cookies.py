@@ -14,10 +14,10 @@ from gateway.model import Room
 from gateway.rules.tokens import subject_of
 from tests.web.gatewayfixture import (
     APP,
-    Answer,
-    House,
     QUICK,
     SHUT,
+    Answer,
+    House,
     OpenHouse,
     house_opener,
     protecting,
@@ -124,7 +124,10 @@ async def test_partial_and_unchanged_answers_never_bear_a_cookie_of_ours(open_ho
     room = protecting("cache")
     house = await open_house(room)
     await house.idle(room)
-    house.bank.status, house.bank.headers = status, {"Cache-Control": "public, max-age=600", "Content-Range": "bytes 0-7/9"}
+    house.bank.status, house.bank.headers = (
+        status,
+        {"Cache-Control": "public, max-age=600", "Content-Range": "bytes 0-7/9"},
+    )
     answer = await house.visitor().open(f"/{room.id}/")
     assert answer.status == status
     assert not answer.cookies
@@ -229,7 +232,9 @@ async def test_remaining_lowers_the_stock_and_every_answer_says_sold_out(open_ho
     house.bank.headers = {"Waitroom-Remaining": "0"}
     await visitor.get(f"/{room.id}/")
     for one in house.gateways:
-        sold_out = await until_answer(partial(newcomer_joins, house, one, room), lambda answer: answer.status == 409, 2.0)
+        sold_out = await until_answer(
+            partial(newcomer_joins, house, one, room), lambda answer: answer.status == 409, 2.0
+        )
         assert sold_out.json["type"] == "sold-out"
     await house.state("sold_out", room)
     assert (await visitor.get(f"/_waitroom/{room.id}/board")).json["room_state"] == "sold_out"

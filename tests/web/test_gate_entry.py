@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from gateway.model import Rate
-from tests.web.gatewayfixture import APP, NAVIGATION, SHUT, OpenHouse, House, Room, house_opener, protecting, until
+from gateway.model import Rate, Room
+from tests.web.gatewayfixture import APP, NAVIGATION, SHUT, House, OpenHouse, house_opener, protecting, until
 
 open_house = pytest.fixture(house_opener)
 

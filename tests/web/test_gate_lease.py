@@ -131,9 +131,7 @@ async def test_an_app_gets_its_renewed_admission_in_a_header(open_house: OpenHou
     old = next(iter(aged(house, room, 31).cookies.values()))
     app = house.visitor(**APP, **{"Waitroom-Admission": old})
     assert (await app.get(f"/{room.id}/")).status == 200
-    renewed = await until_answer(
-        lambda: app.get(f"/{room.id}/"), lambda answer: "Waitroom-Admission" in answer.headers
-    )
+    renewed = await until_answer(lambda: app.get(f"/{room.id}/"), lambda answer: "Waitroom-Admission" in answer.headers)
     assert not renewed.cookies
     fresh = house.visitor(**APP, **{"Waitroom-Admission": renewed.headers["Waitroom-Admission"]})
     assert (await fresh.get(f"/{room.id}/")).status == 200

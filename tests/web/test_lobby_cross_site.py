@@ -26,9 +26,7 @@ CHANGES = (("POST", "ticket"), ("POST", "admission"), ("DELETE", "ticket"), ("PO
         ({}, True),
     ],
 )
-async def test_no_other_site_moves_a_visitor(
-    open_house: OpenHouse, headers: dict[str, str], is_allowed: bool
-) -> None:
+async def test_no_other_site_moves_a_visitor(open_house: OpenHouse, headers: dict[str, str], is_allowed: bool) -> None:
     """Section 8, CSRF: for every call that changes something; 403 says why, and nothing happened."""
     room = protecting("csrf", drain_rate=SHUT, burst=2, origins=(APP_ORIGIN,))
     house = await open_house(room)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.web.lobby import JOIN_BODY_MAX
-from tests.web.gatewayfixture import STATUS, SHUT, OpenHouse, house_opener, protecting, until, until_answer
+from tests.web.gatewayfixture import SHUT, STATUS, OpenHouse, house_opener, protecting, until, until_answer
 
 open_house = pytest.fixture(house_opener)
 

@@ -217,7 +217,5 @@ async def test_a_ticket_past_half_of_its_life_is_issued_again(open_house: OpenHo
     fresh = desk.tickets.read(visitor.cookies[name], room.id, now_s).token  # type: ignore[union-attr]
     assert fresh.expires_at_s >= now_s + 2 * room.absence_max_s
     assert (fresh.number, fresh.joined_at_s) == (place["number"], old.joined_at_s)
-    quiet = await until_answer(
-        lambda: visitor.get(f"/_waitroom/{room.id}/status"), lambda answer: answer.status == 200
-    )
+    quiet = await until_answer(lambda: visitor.get(f"/_waitroom/{room.id}/status"), lambda answer: answer.status == 200)
     assert not quiet.cookies

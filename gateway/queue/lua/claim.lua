@@ -7,7 +7,7 @@
 -- Cost: 6-10 us each.
 local p, s = read_root()
 if not p then return {'unknown'} end
-local answer, mine, renewed, rows, gone, granted = {}, {}, {}, {}, {}, {}
+local answer, mine, renewed, rows, gone, granted, leases, shown, claimed = {}, {}, {}, {}, {}, {}, {}, {}, {}
 local function judge(slot, id, number, epoch, is_claim)
   if not is_claim then push(gone, id); return 'withdrawn', 0 end
   local left_us = lease_left(p, id)
@@ -21,19 +21,18 @@ local function judge(slot, id, number, epoch, is_claim)
   mine[id] = slot
   return 'held', 'rate'
 end
-for i = 2, #ARGV, 4 do
-  push(answer, judge(#answer + 1, ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), ARGV[i + 3] == '1'))
-end
+for i = 2, #ARGV, 4 do push(answer, judge(#answer + 1, ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), ARGV[i + 3] == '1')) end
 begin_writes()
-push(gone, unpack(call('ZRANGEBYSCORE', HELD, '-inf', whole(p.clock - 2 * SECOND), 'LIMIT', 0, 500)))
+for _, id in ipairs(call('ZRANGEBYSCORE', HELD, '-inf', whole(p.clock - 2 * SECOND), 'LIMIT', 0, 500)) do push(gone, id) end
 if #gone > 0 then call('ZREM', HELD, unpack(gone)); call('ZREM', DOOR, unpack(gone)) end
 for i = 2, #rows, 2 do -- the first claim of a call of the caller's counts as a show, if the call is still young
   local called_at = tonumber(call('ZSCORE', CALLED, rows[i]) or '')
   local b = math.floor((called_at or 0) / (SECOND / 2))
-  if called_at then call('ZREM', CALLED, rows[i]) end
-  if called_at and called_at % 1 == 0 and p.bucket - b <= 4 then call('HINCRBY', PACE, 's' .. b % 8, 1) end
-  mark(p, tonumber(rows[i - 1]))
+  if called_at then push(claimed, rows[i]) end
+  if called_at and called_at % 1 == 0 and p.bucket - b <= 4 then shown[b] = (shown[b] or 0) + 1 end
 end
+if #claimed > 0 then call('ZREM', CALLED, unpack(claimed)) end
+for b, count in pairs(shown) do call('HINCRBY', PACE, 's' .. b % 8, count) end
 if #rows > 0 then call('ZADD', DOOR, unpack(rows)); call('ZADD', HELD, unpack(renewed)) end
 local permits, reason = openings(p, s)
 local from, turns = 0, permits > 0 and #rows > 0 and call('ZRANGE', DOOR, 0, 49, 'WITHSCORES') or {}
@@ -41,9 +40,8 @@ while #turns > 0 do
   for i = 1, permits > 0 and #turns or 0, 2 do
     local id, slot = turns[i], mine[turns[i]]
     if slot and permits > 0 then
-      remove(p, id, tonumber(turns[i + 1]))
-      push(granted, id)
-      call('ZADD', ACTIVE, whole(p.clock + s.session), id)
+      spend(p, tonumber(turns[i + 1]))
+      push(granted, id); push(leases, whole(p.clock + s.session), id)
       answer[slot], answer[slot + 1] = 'admitted', s.session
     end
     if slot or p.clock - call('ZSCORE', HELD, id) <= SECOND / 2 then permits = permits - 1 end
@@ -51,8 +49,12 @@ while #turns > 0 do
   from = from + 50
   turns = permits > 0 and from < 500 and call('ZRANGE', DOOR, from, from + 49, 'WITHSCORES') or {}
 end
-if #granted > 0 then call('ZREM', DOOR, unpack(granted)); call('ZREM', HELD, unpack(granted)) end
+for _, set in ipairs(#granted > 0 and {QUEUE, DOOR, HELD} or {}) do call('ZREM', set, unpack(granted)) end
+if #granted > 0 then call('ZADD', ACTIVE, unpack(leases)) end
 p.credit, p.entries = p.credit - UNIT * #granted, p.entries + #granted
-for _, slot in pairs(mine) do if answer[slot] == 'held' then answer[slot + 1] = reason end end
+for i = 2, #rows, 2 do
+  local slot = mine[rows[i]]
+  if answer[slot] == 'held' then answer[slot + 1] = reason; mark(p, tonumber(rows[i - 1])) end
+end
 save(p, 'entries')
 return answer

@@ -1,0 +1,265 @@
+"""A gateway as a process: how it starts, why it does not, and what it does with SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from gateway.app import Gateway
+from gateway.errors import StartError
+from gateway.rules.keys import new_key_file
+from tests.conftest import RedisServer, redis_server
+from tests.web.gatewayfixture import ManualBank, opened, protecting, until
+
+DEADLINE_S = 15.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def evicting() -> Iterator[RedisServer]:
+    server = redis_server("valkey", options=("--maxmemory-policy", "allkeys-lru"))
+    server.start()
+    yield server
+    server.remove()
+
+
+class Process:
+    """`python -m gateway serve --dev` on a configuration of its own."""
+
+    def __init__(self, folder: Path, redis_url: str, bank_url: str, *, public: int = 0, grace: str = "300ms") -> None:
+        self.public, self.operator = public or free_port(), free_port()
+        key = folder / "key.pem"
+        if not key.exists():
+            new_key_file(key, "ES256")
+        self.file = folder / f"waitroom-{self.public}.toml"
+        self.file.write_text(f"""
+[server]
+public = "127.0.0.1:{self.public}"
+operator = "127.0.0.1:{self.operator}"
+hosts = ["127.0.0.1"]
+state_dir = "{folder / "state"}"
+stop_grace = "{grace}"
+[redis]
+url = "{redis_url}"
+[tokens]
+signing_key_file = "{key}"
+[upstreams.bank]
+urls = ["{bank_url}"]
+[[rooms]]
+id = "cashout"
+match = [{{ path = "/points/cashout/*" }}]
+entry = "/points/cashout/"
+upstream = "bank"
+drain_rate = "1000/s"
+active_max = 1000
+[default]
+upstream = "bank"
+""")
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gateway", "serve", str(self.file), "--dev",
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+
+    async def is_ready(self, http: aiohttp.ClientSession) -> bool:
+        try:
+            async with http.get(f"http://127.0.0.1:{self.operator}/readyz") as answer:
+                return answer.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def wait_ready(self, http: aiohttp.ClientSession) -> None:
+        end = time.monotonic() + DEADLINE_S
+        while not await self.is_ready(http):
+            assert time.monotonic() < end
+            await asyncio.sleep(0.05)
+
+    async def end(self) -> tuple[int, str]:
+        """The exit code and what was written to stderr."""
+        assert self.process is not None
+        _, errors = await asyncio.wait_for(self.process.communicate(), DEADLINE_S)
+        assert self.process.returncode is not None
+        return self.process.returncode, errors.decode()
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+
+@pytest.fixture
+async def bank() -> AsyncIterator[ManualBank]:
+    one = ManualBank()
+    await one.open()
+    yield one
+    await one.close()
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        yield session
+
+
+@asynccontextmanager
+async def running(process: Process, http: aiohttp.ClientSession) -> AsyncIterator[Process]:
+    await process.start()
+    try:
+        await process.wait_ready(http)
+        yield process
+    finally:
+        assert process.process is not None
+        if process.process.returncode is None:
+            process.process.kill()
+            await process.process.communicate()
+
+
+async def test_sigterm_under_load_loses_no_request(
+    valkey: RedisServer, tmp_path: Path, bank: ManualBank, http: aiohttp.ClientSession
+) -> None:
+    """Promise 11: not ready from SIGTERM on, serving on for `stop_grace`, and what was begun is answered."""
+    async with running(Process(tmp_path, valkey.url, bank.url, grace="800ms"), http) as gateway:
+        statuses: list[int] = []
+        failed: list[str] = []
+        is_over = asyncio.Event()
+
+        async def client() -> None:
+            while not is_over.is_set():
+                try:
+                    async with http.get(f"http://127.0.0.1:{gateway.public}/free") as answer:
+                        await answer.read()
+                        statuses.append(answer.status)
+                        if answer.headers.get("Connection") == "close" and not await gateway.is_ready(http):
+                            return  # a balancer takes it elsewhere from here
+                except aiohttp.ClientError as fault:
+                    failed.append(repr(fault))
+
+        async def slow() -> bytes:
+            async with http.get(f"http://127.0.0.1:{gateway.public}/points/slow") as answer:
+                return await answer.read()
+
+        clients = [asyncio.create_task(client()) for _ in range(8)]
+        await until(lambda: len(statuses) > 200)
+        go = asyncio.Event()
+        bank.play = held_until(go)
+        long = [asyncio.create_task(slow()) for _ in range(5)]
+        await until(lambda: sum(path == "/points/slow" for _, path, _ in bank.requests) == 5)
+        gateway.signal(signal.SIGTERM)
+        await asyncio.gather(*clients)
+        assert not await gateway.is_ready(http)
+        go.set()
+        assert await asyncio.gather(*long) == [b"slow"] * 5
+        is_over.set()
+        assert failed == []
+        assert set(statuses) == {200}
+        code, errors = await gateway.end()
+        assert code == 0, errors
+        assert "Traceback" not in errors
+
+
+def held_until(go: asyncio.Event):  # type: ignore[no-untyped-def]
+    from aiohttp import web
+
+    async def play(request: web.BaseRequest) -> web.StreamResponse:
+        if request.raw_path == "/points/slow":
+            await go.wait()
+            return web.Response(body=b"slow")
+        return web.Response(body=b"quick")
+
+    return play
+
+
+async def test_a_port_in_use_is_one_sentence(valkey: RedisServer, tmp_path: Path) -> None:
+    """Section 8: exit code 1, no traceback, and the port is named."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        process = Process(tmp_path, valkey.url, "http://127.0.0.1:9", public=taken.getsockname()[1])
+        await process.start()
+        code, errors = await process.end()
+    assert code == 1
+    assert str(process.public) in errors
+    assert "in use" in errors
+    assert "Traceback" not in errors
+
+
+async def test_a_redis_that_may_evict_is_refused_in_one_sentence(evicting: RedisServer, tmp_path: Path) -> None:
+    """Section 5: any policy but noeviction may evict the queue."""
+    process = Process(tmp_path, evicting.url, "http://127.0.0.1:9")
+    await process.start()
+    code, errors = await process.end()
+    assert code == 1
+    assert "allkeys-lru" in errors
+    assert "noeviction" in errors
+    assert "Traceback" not in errors
+
+
+async def test_a_start_that_fails_leaves_nothing_open(
+    valkey: RedisServer, evicting: RedisServer, tmp_path: Path
+) -> None:
+    """Promise 11: ports, connections and tasks are given back, so that the next try can have them."""
+    async with AsyncExitStack() as stack:
+        house = await stack.enter_async_context(opened(evicting.url, tmp_path, [protecting("refused")], gateways=0))
+        tasks = asyncio.all_tasks()
+        public, operator = free_port(), free_port()
+        with pytest.raises(StartError, match="noeviction"):
+            await house.start(public=("127.0.0.1", public), operator=("127.0.0.1", operator))
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", operator))
+            taken.listen()
+            with pytest.raises(StartError, match="in use"):
+                await house.start(public=("127.0.0.1", public), operator=("127.0.0.1", operator))
+        assert asyncio.all_tasks() == tasks
+        assert house.gateways == []
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", public))
+
+
+async def test_what_travels_in_batches_is_sent_before_the_end(valkey: RedisServer, tmp_path: Path) -> None:
+    """Promise 11: a release told in the last moment frees its slot; a restart loses none."""
+    room = protecting("flush")
+    async with opened(valkey.url, tmp_path, [room]) as house:
+        visitor = house.visitor()
+        await visitor.enter(room)
+        other = await house.start()
+        house.bank.headers = {"Waitroom-Release": "1"}
+        first = house.gateway
+        house.queue(room).flush_releases = never  # the loop does not get to it
+        await visitor.get(f"/{room.id}/")
+        del house.queue(room).flush_releases
+        await house.stop(first)
+        await until(lambda: house.queue(room, other).board.census.active == 0)
+
+
+async def never() -> int:
+    return 0
+
+
+async def test_the_stop_of_an_idle_gateway_is_quick_and_leaves_no_task(valkey: RedisServer, tmp_path: Path) -> None:
+    """Promise 11: kept-alive connections do not hold it up."""
+    room = protecting("stop")
+    async with opened(valkey.url, tmp_path, [room], gateways=0) as house:
+        tasks = asyncio.all_tasks()
+        for _ in range(15):
+            gateway: Gateway = await house.start()
+            assert (await house.visitor().get("/free")).status == 200
+            began = time.monotonic()
+            await house.stop(gateway)
+            assert time.monotonic() - began < 2
+        await asyncio.sleep(0)
+        assert {task for task in asyncio.all_tasks() - tasks if "Server" not in repr(task)} == set()

@@ -51,13 +51,13 @@ def measure(effort: Effort) -> list[Figure]:
             effort.rounds,
         )
         seated: Any = server.client.zcard(f"waitroom:{{{ROOM}}}:queue")
-        under_way = (FEW + MANY) * (effort.rounds + 1)
+        under_way = sum(connections * len(costs[connections].us) for connections in costs)
         assert joined - under_way <= seated - SEATED <= joined, f"{joined} keys, {seated} places"
     theirs, few, many = loads.values()
     doubt = "the reference reads the same body, and decides nothing"
     return [
         *(speed(connections, runs) for connections, runs in ((FEW, few), (MANY, many))),
-        *(cost(connections, costs[connections]) for connections in (FEW, MANY)),
+        *(cost(connections, costs[connections], runs) for connections, runs in ((FEW, few), (MANY, many))),
         compare("join, to an empty handler", few, theirs, None, doubt),
     ]
 
@@ -75,8 +75,8 @@ def speed(connections: int, loads: Sequence[Load]) -> Figure:
     )
 
 
-def cost(connections: int, costs: RedisCosts) -> Figure:
-    process_us, script_us = costs.process_us[1:], costs.script_us[1:]  # the first round warms up
+def cost(connections: int, costs: RedisCosts, loads: Sequence[Load]) -> Figure:
+    process_us, script_us = zip(*(costs.us[load] for load in loads), strict=True)
     return Figure(
         f"Redis us a join, {connections} connections",
         spread(process_us, 1),
@@ -89,18 +89,17 @@ def cost(connections: int, costs: RedisCosts) -> Figure:
 
 
 class RedisCosts:
-    """Microseconds of Redis for each request of a load: by its own account of scripts, and by its process's time."""
+    """Microseconds of Redis for a request of each load: of its process, and by its own account of scripts."""
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
-        self.script_us: list[float] = []
-        self.process_us: list[float] = []
+        self.us: dict[Load, tuple[float, float]] = {}
 
     def around(self, run: Callable[[], Load]) -> Load:
-        scripts_us, process_s = self._scripts_us(), cpu_s(self._server.pid)
+        process_s, scripts_us = cpu_s(self._server.pid), self._scripts_us()
         load = run()
-        self.script_us.append((self._scripts_us() - scripts_us) / load.requests)
-        self.process_us.append((cpu_s(self._server.pid) - process_s) / load.requests * 1e6)
+        process_us, scripts_us = (cpu_s(self._server.pid) - process_s) * 1e6, self._scripts_us() - scripts_us
+        self.us[load] = process_us / load.requests, scripts_us / load.requests
         return load
 
     def _scripts_us(self) -> int:

@@ -274,6 +274,7 @@ class Standing:
     detail: int = 0
     epoch: int = 0
     reason: str = ""
+    entered_at_s: int = 0  # with admitted: the second the entry counts from
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +299,7 @@ class ClaimTry:
 class Touch:
     id: bytes
     epoch: int
-    issued_at_s: int
+    entered_at_s: int
 
 
 @dataclass(frozen=True, slots=True)

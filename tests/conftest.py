@@ -29,16 +29,17 @@ class RedisServer:
     def start(self, deadline_s: float = 10.0) -> None:
         self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until = time.monotonic() + deadline_s
-        client = redis.Redis(unix_socket_path=str(self.socket))
-        while True:
-            try:
-                client.ping()
-                client.close()
-                return
-            except redis.RedisError:
-                if time.monotonic() > until:
-                    raise
+        with redis.Redis(unix_socket_path=str(self.socket)) as client:
+            while not self._answers(client):
+                assert time.monotonic() < until, f"{self._command[0]} did not start"
                 time.sleep(0.01)
+
+    @staticmethod
+    def _answers(client: redis.Redis) -> bool:
+        try:
+            return bool(client.ping())
+        except redis.RedisError:
+            return False
 
     def kill(self) -> None:
         assert self.process is not None

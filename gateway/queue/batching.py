@@ -63,7 +63,9 @@ class Batcher(Generic[T, R]):
         try:
             results = await self._send([item for item, _ in batch])
         except Unreachable as fault:
-            self._fail(batch, fault)
+            # Who waits behind would meet the same a second later: nobody stands in line for a Redis that does not answer.
+            behind, self._pending = list(self._pending), deque()
+            self._fail(batch + behind, fault)
             return
         assert len(results) == len(batch), f"{self._name}: {len(batch)} items, {len(results)} results"
         for (_, future), result in zip(batch, results, strict=True):

@@ -21,10 +21,13 @@ from gateway.tasks import Owner
 
 MARKS_MAX: Final = 500  # numbers a call
 TOUCHES_MAX: Final = 250
-REVOKED_MAX: Final = 200_000
+REVOKED_MAX: Final = 1_000_000  # 1,000 releases/s for a session of 10 minutes, and half as much again; 120 MB
+RELEASE_LEEWAY_S: Final = 120
+RELEASES_READ: Final = 500  # what `read.lua` tells at once
 SPENT_MAX: Final = 200_000  # numbers this process saw spent, newest kept: what `heal` carries back
 CHANGE_TRIES: Final = 5
-ANY_ISSUE_S: Final = 2**40  # later than any: whatever was issued up to now
+TOUCH_WAITERS_MAX: Final = 15  # an admission has 16 requests in flight at most
+ANY_ENTRY_S: Final = 2**40  # later than any: whatever was issued up to now
 CAUSE_S: Final = 300.0  # everybody has polled many times by then
 
 T = TypeVar("T")
@@ -65,13 +68,13 @@ class RoomQueue:
         self._entries = Batcher(store.enter, owner, f"enter {self.room.id}")
         self._leaves = Batcher(store.leave, owner, f"leave {self.room.id}")
         self._marks: set[int] = set()
-        self._touches: dict[bytes, tuple[Touch, Callable[[int], None]]] = {}
+        self._touches: dict[bytes, tuple[Touch, tuple[Callable[[int], None], ...]]] = {}
         self._revoked: dict[bytes, float] = {}  # id -> until when issued admissions are refused, Redis seconds
         self._released_us = 0
         self._spent: dict[int, None] = {}
         self._heals_seen: int | None = None
         self._remaining: int | None = None
-        self._releases: dict[bytes, int] = {}  # id -> when the admission that ends was issued
+        self._releases: dict[bytes, int] = {}  # id -> when the admission that ends was entered
         self._healed_at_s: float | None = None
 
     # --- what needs no Redis --------------------------------------------------------------------------------------
@@ -105,7 +108,7 @@ class RoomQueue:
         if admission.epoch < self.memory.admission_epoch:
             return True
         released_s = self._revoked.get(admission.id)
-        return released_s is not None and admission.issued_at_s <= released_s
+        return released_s is not None and admission.entered_at_s <= released_s
 
     def was_spent_here(self, number: int) -> bool:
         """This process saw the number used or given up; the board may not know that yet."""
@@ -116,7 +119,9 @@ class RoomQueue:
 
     def touch(self, admission: Admission, on_answer: Callable[[int], None]) -> None:
         """Extend the lease with the next batch; `on_answer` gets microseconds of lease, 0 where it was ended."""
-        self._touches[admission.id] = (Touch(admission.id, admission.epoch, admission.issued_at_s), on_answer)
+        _, waiting = self._touches.get(admission.id, (None, ()))
+        touch = Touch(admission.id, admission.epoch, admission.entered_at_s)
+        self._touches[admission.id] = (touch, (*waiting[-TOUCH_WAITERS_MAX:], on_answer))
 
     def remember(self, ticket: Ticket) -> None:
         """A verified ticket proves that its number and its epoch exist."""
@@ -130,33 +135,29 @@ class RoomQueue:
         """The upstream has so many left: the smallest of a second becomes the room's stock."""
         self._remaining = remaining if self._remaining is None else min(self._remaining, remaining)
 
-    def release_soon(self, one: bytes, issued_at_s: int = ANY_ISSUE_S) -> None:
+    def release_soon(self, one: bytes, entered_at_s: int = ANY_ENTRY_S) -> None:
         """End an admission with the next batch; this gateway refuses it from now on.
 
-        Who knows when it was issued says so: then a batch that is sent again ends nothing that was entered since.
+        Who knows when it was entered says so: then a batch that is sent again ends nothing that was entered since.
         """
-        self._revoke(one, max(self.clock.now_s(), issued_at_s if issued_at_s < ANY_ISSUE_S else 0))
-        self._releases[one] = issued_at_s
-
-    def issued_from_s(self, one: bytes, now_s: int) -> int:
-        """When an admission issued now counts from: tokens know whole seconds, and the second of a release is over for its id."""
-        released_s = self._revoked.get(one)
-        return now_s if released_s is None else max(now_s, int(released_s) + 1)
+        self._revoke(one, max(self.clock.now_s(), entered_at_s if entered_at_s < ANY_ENTRY_S else 0))
+        self._releases[one] = entered_at_s
 
     # --- what asks Redis ------------------------------------------------------------------------------------------
 
     async def check_in(self, contact: Contact) -> Standing:
+        self._refuse_while_unreachable()
         return self._judge(await self._asking(self._check_ins.submit(contact)))
 
     async def enter(self, contact: Contact) -> Standing:
+        self._refuse_while_unreachable()
         standing = self._judge(await self._asking(self._entries.submit(contact)))
         if standing.code is Code.ADMITTED and contact.number:
             self._note_spent(contact.number)
         return standing
 
     async def claim(self, ticket: Ticket) -> Standing:
-        if not self.is_reachable:  # the loops find out when that changes; a claim would only wait with them
-            raise Unreachable(f"room {self.room.id}: Redis cannot be reached")
+        self._refuse_while_unreachable()
         standing = await self._asking(self.claims.claim(ticket))
         if standing.code is Code.LOST:  # this Redis has lost the place: seat it again, then claim
             await self.check_in(Contact(ticket.id, ticket.number, ticket.epoch))
@@ -166,9 +167,10 @@ class RoomQueue:
         return self._judge(standing)
 
     async def leave(self, contact: Contact) -> bool:
+        has_left = await self._asking(self._leaves.submit(contact))
         if contact.number:  # 0: a provisional place, which has none to give up
             self._note_spent(contact.number)
-        return await self._asking(self._leaves.submit(contact))
+        return has_left
 
     async def release(self, ids: Sequence[bytes]) -> None:
         """End admissions: refused here at once, everywhere with the next board."""
@@ -205,10 +207,12 @@ class RoomQueue:
 
     async def read_board(self) -> None:
         have = self.board
-        reading = await self._asking(
-            self.store.read(have.ranks.version if have else 0, self.record.version, self._released_us)
-        )
-        self._learn(reading)
+        while True:
+            ranks_version = have.ranks.version if have else 0
+            reading = await self._asking(self.store.read(ranks_version, self.record.version, self._released_us))
+            self._learn(reading)
+            if len(reading.releases) < RELEASES_READ:
+                return
 
     def _learn(self, reading: Reading) -> None:
         self.clock.learn(reading.now_us)
@@ -217,11 +221,16 @@ class RoomQueue:
         for one, released_us in reading.releases:
             self._revoke(one, released_us / 1e6)
             self._released_us = max(self._released_us, released_us)
-        census = reading.census
+        self._forget_old_releases()
+        census, have = reading.census, self.board
         if census.version == 0:
             return  # nobody has counted the room yet
+        if have is not None and have.census.is_newer_than(census):
+            return  # an answer that a newer one has overtaken
         ranks, earlier = self._ranks(reading, census)
         settings = pacing.in_force(self.record.base, self.record.overrides)
+        if census.stock >= 0:
+            settings = replace(settings, stock=census.stock)  # with what the upstream told
         self.board = Board(census, ranks, earlier, settings, self.clock.monotonic())
         self._remember_census(census)
         if self._heals_seen is not None and census.heals != self._heals_seen:
@@ -235,7 +244,7 @@ class RoomQueue:
             return Ranks.parse(reading.ranks), Ranks.parse("")
         if not reading.ranks:
             return before.ranks, before.earlier
-        return Ranks.parse(reading.ranks), before.ranks
+        return Ranks.parse(reading.ranks).under(before.ranks), Ranks.parse("")
 
     def _remember_census(self, census: Census) -> None:
         memory = self.memory
@@ -244,24 +253,30 @@ class RoomQueue:
         if census.epoch < memory.epoch:
             self.needs_heal = True  # it has lost a reset
             return
-        known = memory.highest_number if census.epoch == memory.epoch else 0
+        is_same = census.epoch == memory.epoch
+        # Healed by another gateway: what this one knows must outlive until it has told it, too.
+        is_untold = is_same and self._heals_seen is not None and census.heals != self._heals_seen
         self.memory = Memory(
             epoch=census.epoch,
-            highest_number=max(census.next - 1, known),
-            passed=census.passed,
+            highest_number=max(census.next - 1, memory.highest_number if is_same else 0),
+            passed=max(census.passed, memory.passed if is_untold else 0),
             clock_us=census.clock,
-            active=census.active,
-            places=census.waiting + census.below,
+            active=max(census.active, memory.active if is_untold else 0),
+            places=max(census.waiting, memory.places if is_untold else 0),
             admission_epoch=max(memory.admission_epoch, census.admission_epoch),
         )
 
     async def heal(self) -> bool:
         """Tell Redis what this gateway knows of the room; True when that changed something there."""
-        changed = await self._asking(self.store.heal(self.memory, self.record))
-        spent = list(self._spent)
-        for start in range(0, len(spent), MARKS_MAX):
-            await self._asking(self.store.respend(self.memory.epoch, spent[start : start + MARKS_MAX]))
-        self.needs_heal = False
+        self.needs_heal = False  # a proof that arrives meanwhile asks for another
+        try:
+            changed = await self._asking(self.store.heal(self.memory, self.record))
+            spent = list(self._spent)
+            for start in range(0, len(spent), MARKS_MAX):
+                await self._asking(self.store.respend(self.memory.epoch, spent[start : start + MARKS_MAX]))
+        except BaseException:
+            self.needs_heal = True
+            raise
         return changed
 
     async def flush_releases(self) -> int:
@@ -275,7 +290,7 @@ class RoomQueue:
                 self._releases = batch | self._releases
                 raise
         if (remaining := self._remaining) is not None:
-            await self.change_settings(lambda record: _with_stock(record, remaining))
+            await self._asking(self.store.lower_stock(remaining))
             self._remaining = None if self._remaining == remaining else self._remaining
         return freed
 
@@ -297,10 +312,16 @@ class RoomQueue:
                 for one, entry in zip(ids, batch, strict=True):
                     self._touches.setdefault(one, entry)
                 raise
-            for (touch, on_answer), lease_us in zip(batch, leases, strict=True):
+            for (touch, waiting), lease_us in zip(batch, leases, strict=True):
                 if lease_us == 0:
-                    self._revoke(touch.id, touch.issued_at_s)
-                on_answer(lease_us)
+                    self._revoke(touch.id, touch.entered_at_s)
+                for on_answer in waiting:
+                    on_answer(lease_us)
+
+    def _refuse_while_unreachable(self) -> None:
+        """The loops find out when Redis is back; a visitor's request would only wait with them."""
+        if not self.is_reachable:
+            raise Unreachable(f"room {self.room.id}: Redis cannot be reached")
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
@@ -329,15 +350,13 @@ class RoomQueue:
         if len(self._spent) > SPENT_MAX:
             del self._spent[next(iter(self._spent))]
 
+    def _forget_old_releases(self) -> None:
+        """Admissions that were issued before these releases have expired by now."""
+        until_s = self.clock.now_s() - self.room.session_s - RELEASE_LEEWAY_S
+        while self._revoked and next(iter(self._revoked.values())) < until_s:
+            del self._revoked[next(iter(self._revoked))]
+
     def _revoke(self, one: bytes, released_s: float) -> None:
         self._revoked[one] = max(released_s, self._revoked.pop(one, 0.0))  # to the end: the newest are kept
         if len(self._revoked) > REVOKED_MAX:
             del self._revoked[next(iter(self._revoked))]
-
-
-def _with_stock(record: SettingsRecord, remaining: int) -> SettingsRecord:
-    """Upstreams lower the stock; only an operator raises it."""
-    stock = pacing.in_force(record.base, record.overrides).stock
-    if stock is not None and stock <= remaining:
-        return record
-    return replace(record, overrides={**record.overrides, "stock": remaining})

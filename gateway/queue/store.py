@@ -32,6 +32,7 @@ UNCONFIRMED_US: Final = 30_000_000  # an instant entry's slot until its admissio
 KEY_NAMES: Final = (
     *("pace", "settings", "queue", "called", "door", "held", "active", "revoked"),
     *("seen:0", "seen:1", "seen:2", "kept:0", "kept:1", "kept:2", "spent", "board", "ranks", "arrivals"),
+    "entered",
 )
 
 
@@ -52,7 +53,7 @@ SCRIPTS: Final = {
     name: _load(name)
     for name in (
         *("checkin", "mark", "tick", "upkeep", "claim", "enter", "touch", "leave", "release"),
-        *("settings", "reset", "heal", "respend", "census", "read"),
+        *("settings", "stock", "reset", "heal", "respend", "census", "read"),
     )
 }
 
@@ -120,7 +121,7 @@ class RoomStore:
             arrival = "" if contact.arrived_us is None else contact.arrived_us
             args += (contact.id, contact.number or "", contact.epoch, arrival)
         epoch, flat = await self._run("checkin", *args)
-        return [Standing(Code(flat[i].decode()), flat[i + 1], flat[i + 2], epoch) for i in range(0, len(flat), 3)]
+        return [_standing(flat[i], flat[i + 1], flat[i + 2], epoch) for i in range(0, len(flat), 3)]
 
     async def mark(self, numbers: Iterable[int]) -> None:
         """At most 500; packed, because they are what a polling crowd sends most of."""
@@ -134,12 +135,8 @@ class RoomStore:
         for one in tries:
             args += (one.id, one.number, one.epoch, "0" if one.is_withdrawn else "1")
         flat = await self._run("claim", *args)
-        standings = []
-        for one, code, detail in zip(tries, flat[::2], flat[1::2], strict=True):
-            reason = detail.decode() if isinstance(detail, bytes) else ""
-            lease = detail if isinstance(detail, int) else 0
-            standings.append(Standing(Code(code.decode()), one.number, lease, one.epoch, reason))
-        return standings
+        answers = zip(tries, flat[::2], flat[1::2], strict=True)
+        return [_standing(code, one.number, detail, one.epoch) for one, code, detail in answers]
 
     async def enter(self, contacts: Sequence[Contact]) -> list[Standing]:
         """Instant entries; a contact with a number enters under its ticket, which is spent."""
@@ -147,13 +144,13 @@ class RoomStore:
         for contact in contacts:
             args += (contact.id, contact.number or "", contact.epoch if contact.number else "")
         flat = await self._run("enter", *args)
-        return [Standing(Code(code.decode()), 0, detail) for code, detail in zip(flat[::2], flat[1::2], strict=True)]
+        return [_standing(code, 0, detail, 0) for code, detail in zip(flat[::2], flat[1::2], strict=True)]
 
     async def touch(self, touches: Sequence[Touch]) -> list[int]:
         """Microseconds of lease for each; 0 where the admission was ended."""
         args: list[Value] = []
         for touch in touches:
-            args += (touch.id, touch.epoch, touch.issued_at_s * 1_000_000)
+            args += (touch.id, touch.epoch, touch.entered_at_s * 1_000_000)
         reply: list[int] = await self._run("touch", *args)
         return reply
 
@@ -164,14 +161,14 @@ class RoomStore:
             args += (contact.id, contact.number, contact.epoch)
         return [code == b"left" for code in await self._run("leave", *args)]
 
-    async def release(self, ids: Sequence[bytes], issued_at_s: Sequence[int] = ()) -> int:
+    async def release(self, ids: Sequence[bytes], entered_at_s: Sequence[int] = ()) -> int:
         """End admissions; answers how many of them held a slot.
 
-        With `issued_at_s` (of the admissions that end, in the same order) a retry ends nothing that was entered since.
+        With `entered_at_s` (of the admissions that end, in the same order) a retry ends nothing that was entered since.
         """
         args: list[Value] = []
         for i, one in enumerate(ids):
-            args += (one, issued_at_s[i] * 1_000_000 if issued_at_s else "")
+            args += (one, entered_at_s[i] * 1_000_000 if entered_at_s else "")
         freed: int = (await self._run("release", *args))[1]
         return freed
 
@@ -208,6 +205,10 @@ class RoomStore:
         code, _ = await self._run("settings", record.version, *texts, *self._limits(record))
         return bool(code == b"ok")
 
+    async def lower_stock(self, remaining: int) -> None:
+        """What an upstream has left; only an operator raises it again."""
+        await self._run("stock", remaining)
+
     async def reset(self, epoch: int | None = None, *, void_admissions: bool) -> int:
         """Raise the epoch and answer the one in force; with `epoch`, only from that one, so that a retry changes nothing."""
         raised: int = (await self._run("reset", "1" if void_admissions else "0", "" if epoch is None else epoch))[1]
@@ -223,3 +224,13 @@ class RoomStore:
 
     async def respend(self, epoch: int, numbers: Sequence[int]) -> None:
         await self._run("respend", epoch, *numbers)
+
+
+def _standing(code: bytes, number: int, detail: int | bytes, epoch: int) -> Standing:
+    """One answer of a script: the detail of an admitted one is "us-of-lease entry-second", of a held one its reason."""
+    if isinstance(detail, int):
+        return Standing(Code(code.decode()), number, detail, epoch)
+    if code == b"admitted":
+        lease_us, entered_at_s = detail.split()
+        return Standing(Code.ADMITTED, number, int(lease_us), epoch, entered_at_s=int(entered_at_s))
+    return Standing(Code(code.decode()), number, 0, epoch, detail.decode())

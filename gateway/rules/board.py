@@ -85,6 +85,11 @@ class Census:
         reason = (values[0] or b"rate").decode()
         return cls(reason, *(int(float(value or 0)) for value in values[1:]))
 
+    def is_newer_than(self, other: Census) -> bool:
+        """Counted later, by the same server: across epochs and losses the order of arrival decides."""
+        is_comparable = self.epoch == other.epoch and self.heals == other.heals
+        return is_comparable and self.version > other.version
+
     @property
     def parked(self) -> int:
         return max(0, self.below - self.called)

@@ -33,6 +33,7 @@ def limits(room: Room, settings: RoomSettings) -> dict[str, int]:
         "paused": int(settings.paused),
         "stock": UNLIMITED if settings.stock is None else settings.stock,
         "session": room.session_s * 1_000_000,
+        "session_max": room.session_max_s * 1_000_000,
         "claim_window": room.claim_window_s * 1_000_000,
         "absence_max": room.absence_max_s * 1_000_000,
         "waiting_max": room.waiting_max,

@@ -103,7 +103,7 @@ class Hold:
 class Admit:
     """Entered at once: mint an admission and forward in the same request."""
 
-    ticket: Ticket | None
+    standing: Standing
 
 
 def triage(
@@ -148,13 +148,13 @@ def renewal(admission: Verified[Admission], now_s: float, session_s: int, *, is_
     return Renewal.REISSUE if admission.confirmed or not is_reachable else Renewal.NONE
 
 
-def settle(decision: TryEntry, standing: Standing | None, room_state: RoomState) -> Admit | Hold:
+def settle(standing: Standing | None, room_state: RoomState) -> Admit | Hold:
     """What an attempt to enter came to; no standing means that Redis could not be asked."""
     if standing is None:
         return Hold(RoomState.UNREACHABLE)
     match standing.code:
         case Code.ADMITTED:
-            return Admit(decision.ticket)
+            return Admit(standing)
         case Code.BUSY | Code.ENDED | Code.HELD | Code.WAITING | Code.LOST | Code.AHEAD | Code.WITHDRAWN:
             return Hold(RoomState.QUEUEING if room_state is RoomState.IDLE else room_state)
         case Code.NEW | Code.KNOWN | Code.CALLED | Code.RECOVERING | Code.FULL | Code.CLOSED | Code.SOLD_OUT:
@@ -190,10 +190,15 @@ def origin_fault(headers: Mapping[str, str], own_origin: str, origins: tuple[str
     return "this request came from another origin"
 
 
+def is_unsafe(char: str) -> bool:
+    """A control character, or a byte that was no UTF-8 (which stands as a lone surrogate)."""
+    return char < " " or char == "\x7f" or "\ud800" <= char <= "\udfff"
+
+
 def return_path(text: str | None) -> str | None:
     """A path and query to go back to, if it is safe to redirect to: ours, short, and without control characters."""
     if not text or len(text.encode(errors="replace")) > 1024 or not text.startswith("/"):
         return None
-    if text[1:2] in {"/", "\\"} or any(ord(char) < 0x20 or ord(char) == 0x7F for char in text):
+    if text[1:2] in {"/", "\\"} or any(is_unsafe(char) for char in text):
         return None
     return text

@@ -131,6 +131,8 @@ class Auth:
             desk.now_s() < token.entered_at_s + desk.room.session_max_s - desk.room.session_s / policy.HALF_LIFE
         )
         if is_old and is_renewable and asked.is_navigation:
+            # The page would put an admitted visitor at the end of the line: they are sent to renew, whatever the mode.
+            mode = "redirect" if mode == "page" else mode
             return self._denied(desk, f"/_waitroom/{desk.room.id}/renew{query}", mode, asked)
         subject, key = subject_of(token.id), self._here.upstreams[desk.room.upstream].signing_key
         signature = fields.signature(key, desk.room.id, subject, int(self._wall_s())) if key else NOT_PROTECTED

@@ -58,5 +58,5 @@ class Control:
         if remaining is not None:
             queue.note_remaining(remaining)
         for one in released:
-            queue.release_soon(one)
+            queue.release_soon(one, int(queue.clock.now_s()))  # a batch that is sent again ends nothing entered since
         await queue.flush_releases()

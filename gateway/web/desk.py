@@ -149,7 +149,12 @@ class Desk:
     def room_state(self) -> RoomState:
         if self.queue.board is None or self.queue.is_stale():
             return RoomState.UNREACHABLE
-        return self.queue.board.room_state(self.room.waiting_max)
+        state = self.queue.board.room_state(self.room.waiting_max)
+        if (
+            state is RoomState.IDLE and self.queue.claims.is_shut
+        ):  # the bank takes nobody: the door is shut for newcomers too
+            return RoomState.QUEUEING
+        return state
 
     def credential(self, request: web.BaseRequest) -> Credential:
         """The tokens the request brought that count. Two cookies of one name are none: a neighbour may have tossed one."""
@@ -226,15 +231,18 @@ class Desk:
         return text
 
     def new_admission(
-        self, identity: bytes, *, is_instant: bool, entered_at_s: int | None = None
+        self, identity: bytes, entered_at_s: int | None = None, *, lease_s: int | None = None, is_instant: bool = False
     ) -> tuple[str, Admission]:
-        """An admission issued now; `entered_at_s` of the first one bounds all renewals."""
-        now_s = self.now_s()
-        entered_s = now_s if entered_at_s is None else entered_at_s
-        until_s = policy.admission_until_s(entered_s, now_s, self.room.session_s, self.room.session_max_s)
+        """An admission issued now, of the entry that Redis dated; no token outlives `session_max` from it, nor the lease.
+
+        `lease_s`: what is left of the slot, where that may be less than a session.
+        """
+        room, now_s = self.room, self.now_s()
+        entered_at_s = now_s if entered_at_s is None else entered_at_s
+        session_s = room.session_s if lease_s is None else min(lease_s, room.session_s)
+        until_s = policy.admission_until_s(entered_at_s, now_s, session_s, room.session_max_s)
         epoch = self.queue.memory.epoch
-        issued_s = self.queue.issued_from_s(identity, now_s)
-        admission = Admission(self.room.id, identity, epoch, entered_s, issued_s, until_s, is_instant)
+        admission = Admission(room.id, identity, epoch, entered_at_s, now_s, until_s, is_instant)
         text = self.keyring.mint_admission(admission)
         self.admissions.keep(text, admission)
         return text, admission

@@ -162,15 +162,18 @@ class Gate:
             case TryEntry(ticket):
                 identity = ticket.id if ticket is not None else desk.random_id()
                 contact = Contact(identity, ticket.number, ticket.epoch) if ticket else Contact(identity)
+                # Counted before the question and taken back after a no: many at once must not all be asked for.
+                desk.networks.entered(network, desk.queue.clock.monotonic())
                 try:
                     standing = await desk.queue.enter(contact)
                 except Unreachable:
                     standing = None
-                outcome = policy.settle(decision, standing, desk.room_state())
+                outcome = policy.settle(standing, desk.room_state())
                 if isinstance(outcome, Hold):
+                    desk.networks.confirmed(network)
                     return self._hold(request, desk, asked, outcome)
                 self._events.entered_at_once(room.id)
-                passage = Passage.entered(desk, identity, asked, credential, network)
+                passage = Passage.entered(desk, identity, outcome.standing, asked, credential)
             case Hold():
                 return self._hold(request, desk, asked, decision)
             case _:

@@ -102,6 +102,8 @@ class Lobby:
             known = await self._place_of_ticket(request, credential)
             if known is not None:
                 return known
+        if credential.admission is not None and not desk.is_void(credential):
+            return self._without_ticket(request, credential)
         key, fault = await self._key(request)
         if fault is not None:
             return fault
@@ -142,7 +144,9 @@ class Lobby:
             customer = request.headers.get(room.customer_header, "")
             if not customer or not fields.is_trusted(request.remote or "", self._trusted_proxies):
                 return None, answers.problem(403, "admission-required", "this room is for customers who are logged in")
-            return hmac.digest(room.customer_secret, f"{room.id}\0{customer}".encode(), "sha256")[:16], None
+            return hmac.digest(
+                room.customer_secret, f"{room.id}\0{customer}".encode(errors="surrogateescape"), "sha256"
+            )[:16], None
         body = await read_body(request, JOIN_BODY_MAX, BODY_TIMEOUT_S)
         if body is None:
             return None, answers.problem(
@@ -189,8 +193,8 @@ class Lobby:
     def _admitted(self, request: web.BaseRequest, identity: bytes, standing: Standing) -> web.StreamResponse:
         """The admission of an entry made just now or before: what is told twice is the same session, not another."""
         desk = self.desk
-        entered_at_s = desk.now_s() - max(0, desk.room.session_s - standing.detail // 1_000_000)
-        text, admission = desk.new_admission(identity, is_instant=False, entered_at_s=entered_at_s)
+        lease_s = standing.detail // 1_000_000
+        text, admission = desk.new_admission(identity, standing.entered_at_s, lease_s=lease_s)
         place = admitted_place(desk, admission)
         return self.reply.admitted(request, place, text, desk.set_admission(text, admission), 200)
 
@@ -327,7 +331,7 @@ class Lobby:
         if credential.admission is not None and not desk.is_void(credential):
             old = credential.admission.token
             desk.queue.touch(old, lambda _lease_us: None)
-            text, admission = desk.new_admission(old.id, is_instant=False, entered_at_s=old.entered_at_s)
+            text, admission = desk.new_admission(old.id, old.entered_at_s)
             headers["Set-Cookie"] = desk.set_admission(text, admission)
         return answers.redirect(303, target, headers)
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from gateway.model import Admission
+from gateway.model import Admission, Standing
 from gateway.rules.policy import Asked, Credential, Forward, Renewal
 from gateway.rules.tokens import Verified
 from gateway.web.desk import Desk
@@ -36,14 +36,14 @@ class Passage:
             cls._touch(desk, verified, network)
         if decision.renewal is Renewal.REISSUE:
             old = verified.token
-            fresh = desk.new_admission(old.id, is_instant=False, entered_at_s=old.entered_at_s)
+            fresh = desk.new_admission(old.id, old.entered_at_s)
         return cls(desk, verified.token, verified, fresh, uses_headers)
 
     @classmethod
-    def entered(cls, desk: Desk, identity: bytes, asked: Asked, credential: Credential, network: str) -> Passage:
-        """With an instant entry, made just now."""
-        fresh = desk.new_admission(identity, is_instant=True)
-        desk.networks.entered(network, desk.queue.clock.monotonic())
+    def entered(cls, desk: Desk, identity: bytes, standing: Standing, asked: Asked, credential: Credential) -> Passage:
+        """With an instant entry, made just now, or made before by a request whose answer was lost."""
+        lease_s = standing.detail // 1_000_000
+        fresh = desk.new_admission(identity, standing.entered_at_s, lease_s=lease_s, is_instant=True)
         return cls(desk, fresh[1], None, fresh, asked.is_app and not credential.from_cookie)
 
     @staticmethod
@@ -64,7 +64,7 @@ class Passage:
         if remaining.isascii() and remaining.isdigit() and len(remaining) <= REMAINING_DIGITS_MAX:
             desk.queue.note_remaining(int(remaining))
         if from_upstream.get("Waitroom-Release", "") == "1":
-            desk.queue.release_soon(self.admission.id, self.admission.issued_at_s)
+            desk.queue.release_soon(self.admission.id, self.admission.entered_at_s)
             self._release(status, to_client)
             return
         newest = self.fresh[1] if self.fresh is not None else self.admission

@@ -171,7 +171,7 @@ def board_document(desk: Desk) -> dict[str, Any]:
     facts: dict[str, Any] = {"room": desk.room.id, **empty, "version": 0, "drain_rate": None, "ranks": []}
     if board is not None:
         census, step = board.census, max(1, math.ceil(len(board.ranks.numbers) / PUBLIC_RANKS_MAX))
-        pairs = list(zip(board.ranks.ranks, board.ranks.numbers, strict=True))
+        pairs = [(round(rank), number) for rank, number in zip(board.ranks.ranks, board.ranks.numbers, strict=True)]
         facts |= {
             "epoch": census.epoch,
             "version": census.version,

@@ -60,10 +60,12 @@ class Ready(web.StreamResponse):
     async def prepare(self, request: web.BaseRequest) -> None:
         if not request.keep_alive:
             self._is_kept = False
+        self._writer = request.writer
         transport = request.transport
         if transport is not None:
             end = b"\r\n" if self._is_kept else _CLOSE + b"\r\n"
             transport.write(self._head + end + self._whole)
 
     async def write_eof(self, data: bytes = b"") -> None:
-        return None
+        """Wait while the client takes nothing: else one that asks on and on would fill our memory."""
+        await self._writer.drain()

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.model import ClaimTry, Code, Contact, Memory, SettingsRecord, Standing, Touch
 from gateway.queue.connect import Connection, open_redis
-from gateway.queue.store import RoomStore
+from gateway.queue.store import KEY_NAMES, RoomStore
 from gateway.rules.board import Census
 from gateway.rules.pacing import as_document
 from tests.conftest import RedisServer, make_room
@@ -104,7 +104,7 @@ class Scene:
 
     async def erase(self) -> None:
         """What a flush does to this room."""
-        keys = [self.key(name) for name in KEY_SUFFIXES]
+        keys = [self.key(name) for name in KEY_NAMES]
         await self.connection.client.eval("return redis.call('DEL', unpack(KEYS))", len(keys), *keys)
 
     async def restamp(self) -> None:
@@ -115,25 +115,6 @@ class Scene:
 
     def key(self, name: str) -> str:
         return f"waitroom:{{{self.room.id}}}:{name}"
-
-
-KEY_SUFFIXES = (
-    *(
-        "pace",
-        "settings",
-        "queue",
-        "called",
-        "door",
-        "held",
-        "active",
-        "revoked",
-        "spent",
-        "board",
-        "ranks",
-        "arrivals",
-    ),
-    *("seen:0", "seen:1", "seen:2", "kept:0", "kept:1", "kept:2"),
-)
 
 
 def ident(visitor: int) -> bytes:

@@ -9,7 +9,8 @@ import pytest
 
 from gateway.errors import Unknown
 from gateway.model import Code, Contact
-from tests.queue.conftest import KEY_SUFFIXES, START_S, Scene, codes, ident
+from gateway.queue.store import KEY_NAMES
+from tests.queue.conftest import START_S, Scene, codes, ident
 from tests.queue.test_door import called
 
 
@@ -24,6 +25,26 @@ async def test_a_lease_slides_while_it_is_used(make_scene: Callable[..., Scene])
         assert await scene.touch(1) == [60_000_000]
     census = await scene.census()
     assert (census.active, census.lapsed) == (1, 1)
+
+
+async def test_no_lease_goes_beyond_session_max_and_nothing_of_it_stays(make_scene: Callable[..., Scene]) -> None:
+    """Promise 2: touches renew up to `session_max` after the entry; what is remembered of an entry ends with its slot."""
+    scene = make_scene(session_s=60, session_max_s=100)
+    await scene.open()
+    await called(scene, 1)
+    await scene.granted(1)
+    entered_s = scene.now_us // 1_000_000
+    leases = []
+    for _ in range(5):
+        await scene.run(25, step_s=0.5)
+        leases += await scene.touch(1, issued_at_s=entered_s)
+    assert leases[0] == 60_000_000
+    assert leases[-2:] == [0, 0]
+    await scene.run(61, step_s=0.5)
+    assert await scene.touch(1, issued_at_s=entered_s) == [0]
+    assert (await scene.census()).active == 0
+    source = "return redis.call('EXISTS', KEYS[1], KEYS[2])"
+    assert await scene.connection.client.eval(source, 2, scene.key("active"), scene.key("entered")) == 0
 
 
 async def test_a_released_admission_is_refused_and_its_slot_is_free(scene: Scene) -> None:
@@ -123,5 +144,5 @@ async def test_a_room_that_was_never_made_answers_unknown_and_stays_unwritten(ma
         with pytest.raises(Unknown):
             await call
     source = "local n = 0 for _, k in ipairs(KEYS) do n = n + redis.call('EXISTS', k) end return n"
-    keys = [scene.key(name) for name in KEY_SUFFIXES]
+    keys = [scene.key(name) for name in KEY_NAMES]
     assert await scene.connection.client.eval(source, len(keys), *keys) == 0

@@ -31,9 +31,14 @@ def ranks_of(places: list[int], passed: int = 0, version: int = 1) -> Ranks:
     return Ranks.parse(f"{len(above)} {version} {(places or [0])[-1] + 1} {passed} {numbers}")
 
 
-def board(places: list[int], passed: int = 0, **values: int | str) -> Board:
+def board(places: list[int], *, passed: int = 0, **values: int | str) -> Board:
     ranks = ranks_of(places, passed)
     return Board(census(passed=passed, **values), ranks, Ranks.parse(""), SETTINGS, 0.0)
+
+
+def board_of(values: dict[str, int | str]) -> Board:
+    """An empty line, and a census with these values."""
+    return Board(census(**values), Ranks.parse(""), Ranks.parse(""), SETTINGS, 0.0)
 
 
 def test_the_fields_read_are_those_of_the_census_in_order() -> None:
@@ -123,7 +128,7 @@ def test_the_expected_time_counts_those_at_the_door_and_who_shows_up() -> None:
 )
 def test_the_state_of_the_room_is_what_the_door_would_say(values: dict[str, int | str], state: RoomState) -> None:
     """Section 8: one word for what a newcomer meets."""
-    assert board([], **values).room_state(5_000_000) is state
+    assert board_of(values).room_state(5_000_000) is state
 
 
 def test_parked_places_are_below_the_cursor_and_not_called() -> None:

@@ -147,13 +147,13 @@ def test_nothing_but_a_valid_admission_is_forwarded() -> None:
 @pytest.mark.parametrize("code", Code)
 def test_only_an_entry_that_redis_granted_admits(code: Code) -> None:
     """Promise 1: every entry goes through the meter."""
-    outcome = settle(TryEntry(None), Standing(code), RoomState.IDLE)
+    outcome = settle(Standing(code), RoomState.IDLE)
     assert isinstance(outcome, Admit) is (code is Code.ADMITTED)
 
 
 def test_an_entry_that_could_not_be_asked_for_is_held() -> None:
     """Promise 8: no error page."""
-    assert settle(TryEntry(None), None, RoomState.IDLE) == Hold(RoomState.UNREACHABLE)
+    assert settle(None, RoomState.IDLE) == Hold(RoomState.UNREACHABLE)
 
 
 # --- the lease --------------------------------------------------------------------------------------------------------

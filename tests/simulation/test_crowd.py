@@ -16,7 +16,7 @@ from tests.simulation.crowd import Crowd, DirectConnection
 IS_LONG = bool(os.environ.get("WAITROOM_LONG"))
 
 # rate a second, burst, visitors, virtual seconds, the window of promise 6, seed
-SHORT = [(1, 2, 600, 90, 60, 1), (10, 10, 5_000, 100, 60, 1), (50, 50, 15_000, 75, 60, 2)]
+SHORT = [(1, 2, 600, 75, 60, 1), (10, 10, 3_500, 75, 60, 1), (50, 50, 12_000, 72, 60, 2)]
 LONG = [
     (1, 2, 2_000, 400, 60, 2),
     (10, 10, 14_000, 260, 60, 3),

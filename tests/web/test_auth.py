@@ -140,7 +140,7 @@ async def test_past_half_life_a_navigation_is_led_to_a_fresh_admission(open_hous
     house = await open_house(room, **TRUSTED)
     visitor = await admitted(house, room)
     desk = house.gateway._desks[room.id]
-    _, fresh = desk.new_admission(b"i" * 16, is_instant=False)
+    _, fresh = desk.new_admission(b"i" * 16, desk.now_s())
     now_s = desk.now_s()
     old = replace(fresh, issued_at_s=now_s - 40, entered_at_s=now_s - 40, expires_at_s=now_s + 20)
     visitor.cookies = {desk.admission_cookie: desk.keyring.mint_admission(old)}

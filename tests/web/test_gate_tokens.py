@@ -93,7 +93,7 @@ async def test_a_bad_token_is_a_new_visitor(open_house: OpenHouse, tmp_path: Pat
     room = protecting("forged", drain_rate=SHUT, burst=2)
     house = await open_house(room)
     desk = house.gateway._desks[room.id]
-    text, admission = desk.new_admission(ID, is_instant=False)
+    text, admission = desk.new_admission(ID, desk.now_s())
     new_key_file(tmp_path / "stranger.pem", "ES256")
     stranger = Keyring(load_key_file(tmp_path / "stranger.pem"))
     bad = FORGERIES[kind](Forgery(text, admission, desk.keyring, stranger))

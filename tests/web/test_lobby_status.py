@@ -145,6 +145,24 @@ async def test_a_position_never_grows(open_house: OpenHouse) -> None:
     assert shown[157][-1] < shown[157][0] - 40
 
 
+@pytest.mark.parametrize("headers", [{}, {"Origin": "https://app.example"}])
+async def test_a_board_that_errs_upwards_is_not_believed(open_house: OpenHouse, headers: dict[str, str]) -> None:
+    """Section 6: what was told once is not taken back, by the prebuilt answers nor by the others."""
+    room = protecting("errs", drain_rate=SHUT, burst=2, origins=("https://app.example",))
+    house = await open_house(room)
+    visitors = [house.visitor() for _ in range(20)]
+    for visitor in visitors:
+        await visitor.join(room)
+    queue = house.queue(room)
+    await until(lambda: queue.board.census.passed > 0 and queue.board.knows(20, 1))
+    before = await visitors[-1].see(room, headers)
+    ranks = replace(queue.board.ranks, ranks=tuple(rank + 7 for rank in queue.board.ranks.ranks))
+    queue.board = replace(queue.board, ranks=ranks, earlier=ranks)
+    assert queue.board.position(20) == before["position"] + 7
+    after = await visitors[-1].see(room, headers)
+    assert after["position"] == before["position"]
+
+
 async def test_the_board_is_for_everybody_and_may_be_cached(open_house: OpenHouse) -> None:
     """Sections 6 and 8: public, one second, at most 64 ranks, no token needed, none set."""
     room = protecting("board", drain_rate=SHUT, burst=2)

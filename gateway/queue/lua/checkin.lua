@@ -1,7 +1,7 @@
 -- A batch of contacts: joins by id, tickets to be looked up. Finds, seats, re-seats, marks present, calls those back at a passed place.
 -- ARGV  1 time; then for each of <= 500: id (16 bytes), number ('' = a join), epoch, arrival in us (joins; '' = now)
 -- Returns: epoch, then a list with for each: code, number, detail. Codes: new, known (detail = places ahead), called (us left of the claim window),
---   admitted (us left of the lease), ended, ahead (proof that this server lost something), recovering, full, closed, sold_out
+--   admitted ("us-left-of-lease entry-second"), ended, ahead (proof that this server lost something), recovering, full, closed, sold_out
 -- Cost: 5-9 us each. The first write is the ZADD of the newcomers: a full server refuses it, and they alone hear `full`.
 local p, s = read_root()
 if not p then return {'unknown'} end

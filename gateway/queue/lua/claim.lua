@@ -2,12 +2,11 @@
 -- credit, cap and stock allow. A lower claim of another gateway keeps its permit, to be granted by that gateway's own call, while
 -- it is tried (gateways try their lowest every 50 ms); one not tried for 0.5 s waits aside, so a dead gateway blocks nobody.
 -- ARGV  1 time; then for each of <= 500: id, number, epoch, '1' to claim or renew | '0' to withdraw (the client has gone)
--- Returns for each: code, detail. Codes: admitted (us of lease), held (reason), waiting, ended, ahead, withdrawn,
---   lost (neither in the queue nor spent: check it in first)
--- Cost: 6-10 us each.
+-- Returns for each: code, detail. Codes: admitted ("us-of-lease entry-second"), held (reason), waiting, ended, ahead, withdrawn,
+--   lost (neither in the queue nor spent: check it in first).  Cost: 6-10 us each.
 local p, s = read_root()
 if not p then return {'unknown'} end
-local answer, mine, renewed, rows, gone, granted, leases, shown, claimed = {}, {}, {}, {}, {}, {}, {}, {}, {}
+local answer, mine, renewed, rows, gone, granted, leases, entries, shown, claimed = {}, {}, {}, {}, {}, {}, {}, {}, {}, {}
 local function judge(slot, id, number, epoch, is_claim)
   if not is_claim then push(gone, id); return 'withdrawn', 0 end
   local left_us = lease_left(p, id)
@@ -40,17 +39,18 @@ while #turns > 0 do
   for i = 1, permits > 0 and #turns or 0, 2 do
     local id, slot = turns[i], mine[turns[i]]
     if slot and permits > 0 then
-      spend(p, tonumber(turns[i + 1]))
-      push(granted, id); push(leases, whole(p.clock + s.session), id)
-      answer[slot], answer[slot + 1] = 'admitted', s.session
+      spend(p, tonumber(turns[i + 1])); push(granted, id)
+      local entered = entry_us(p, id)
+      push(leases, whole(p.clock + s.session), id); push(entries, whole(entered), id)
+      answer[slot], answer[slot + 1] = 'admitted', whole(s.session) .. ' ' .. whole(math.floor(entered / SECOND))
     end
-    if slot or p.clock - call('ZSCORE', HELD, id) <= SECOND / 2 then permits = permits - 1 end
+    if slot or p.clock - (call('ZSCORE', HELD, id) or 0) <= SECOND / 2 then permits = permits - 1 end
   end
   from = from + 50
   turns = permits > 0 and from < 500 and call('ZRANGE', DOOR, from, from + 49, 'WITHSCORES') or {}
 end
 for _, set in ipairs(#granted > 0 and {QUEUE, DOOR, HELD} or {}) do call('ZREM', set, unpack(granted)) end
-if #granted > 0 then call('ZADD', ACTIVE, unpack(leases)) end
+if #granted > 0 then call('ZADD', ACTIVE, unpack(leases)); call('ZADD', ENTERED, unpack(entries)) end
 p.credit, p.entries = p.credit - UNIT * #granted, p.entries + #granted
 for i = 2, #rows, 2 do
   local slot = mine[rows[i]]

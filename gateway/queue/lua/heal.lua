@@ -18,7 +18,8 @@ local is_more = is_holding and (k.active > active_count(p) or (k.clock > 0 and k
 if not (is_new or is_moved or is_raised or is_newer or is_more) then return {'whole', p.epoch, p.next, math.max(0, p.recovering - p.clock)} end
 begin_writes()
 call('HSET', PACE, 'run', run)
-p.heals, p.now = p.heals + 1, now_us()
+p.now = now_us()
+p.heals = math.max(p.heals + 1, p.now) -- never the same twice, also after a server that lost it
 p.at, p.clock, p.credit = p.now, math.max(p.clock, k.clock, is_new and 60 * SECOND or 0), 0
 p.steady, p.tick_due, p.census_due, p.board = p.clock, 0, 0, math.max(p.board, math.floor(p.clock / 250000))
 if is_later and not is_new then

@@ -1,5 +1,5 @@
 -- Ends admissions: their slots are free at once, and every gateway refuses what was issued up to now.
--- ARGV  1 time; then for each of <= 500: id, us when the admission it ends was issued ('' = whatever was issued up to now)
+-- ARGV  1 time; then for each of <= 500: id, us of the entry it ends ('' = whatever was entered up to now)
 -- Returns: 'ok', how many held a slot.  Cost: 4 us each.
 -- Each release gets a stamp of its own, ever higher, so that a reader who goes on behind the newest it has misses none. A
 -- retry finds the admission ended and leaves alone what was entered since.
@@ -8,11 +8,14 @@ if not p then return {'unknown'} end
 local freed = 0
 begin_writes()
 for i = 2, #ARGV, 2 do
-  local id, issued, released = ARGV[i], tonumber(ARGV[i + 1]), tonumber(call('ZSCORE', REVOKED, ARGV[i]) or '')
-  if not (issued and released and issued <= released) then
+  local id, entered, released = ARGV[i], tonumber(ARGV[i + 1]), tonumber(call('ZSCORE', REVOKED, ARGV[i]) or '')
+  if not (entered and released and entered <= released) then
+    -- The stamp covers the entry, also one that counts from the next second only.
+    local since = math.min(tonumber(call('ZSCORE', ENTERED, id) or '') or 0, p.now + 2 * SECOND)
     local had = call('ZREM', ACTIVE, id)
+    call('ZREM', ENTERED, id)
     if had == 0 and p.ghost > 0 and not released then p.ghost = p.ghost - 1 end
-    p.release_seq = math.max(p.release_seq + 1, p.now)
+    p.release_seq = math.max(p.release_seq + 1, p.now, since)
     call('ZADD', REVOKED, whole(p.release_seq), id)
     freed = freed + had
   end

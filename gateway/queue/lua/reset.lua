@@ -11,7 +11,7 @@ p.epoch, p.passed, p.present, p.recovering, p.reseat_goal, p.swept = p.epoch + 1
 p.shows, p.matured = 0, 0
 for b = 0, 7 do call('HSET', PACE, 'c' .. b, 0, 's' .. b, 0) end
 if ARGV[2] == '1' then
-  call('UNLINK', ACTIVE)
+  call('UNLINK', ACTIVE, ENTERED)
   p.admission_epoch, p.ghost = p.epoch, 0
 end
 save(p, 'epoch', 'passed', 'recovering', 'reseat_goal', 'swept', 'shows', 'matured', 'admission_epoch', 'ghost')

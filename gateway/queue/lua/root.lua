@@ -1,17 +1,17 @@
 -- Put before every script: the names of the keys, the root of the room, and the arithmetic that all transitions share.
 -- KEYS  1 pace  2 settings  3 queue  4 called  5 door  6 held  7 active  8 revoked  9-11 seen:0..2  12-14 kept:0..2
---       15 spent  16 board  17 ranks  18 arrivals
+--       15 spent  16 board  17 ranks  18 arrivals  19 entered
 -- ARGV  1 time in microseconds, or '' for the server's own
 -- Returns nothing itself.  Cost: TIME 1 us, INFO server 10-15 us, two HMGET 5 us.
 local UNIT, SECOND, SEEN_MODULUS = 3600000000, 1000000, 8388608
 local PACE, SETTINGS, QUEUE, CALLED, DOOR, HELD, ACTIVE, REVOKED = unpack(KEYS, 1, 8)
-local SPENT, BOARD, RANKS, ARRIVALS = unpack(KEYS, 15, 18)
+local SPENT, BOARD, RANKS, ARRIVALS, ENTERED = unpack(KEYS, 15, 19)
 local FIELDS = {'epoch', 'next', 'passed', 'credit', 'clock', 'at', 'steady', 'rate', 'rate_at', 'slice', 'generation',
   'swept', 'recovering', 'reseat_goal', 'proven', 'ghost', 'ghost_until', 'ghost_at', 'tick_due', 'bucket', 'shows', 'matured', 'cut', 'present',
   'entries', 'instants', 'calls', 'no_shows', 'walked', 'lapsed', 'left', 'expired', 'joins', 'admission_epoch', 'release_seq', 'heals', 'census_due', 'ranks_due',
   'board', 'seen_entries', 'seen_walked', 'flow_entries', 'flow_walked', 'flow_at', 'brief_all', 'brief_us', 'seen_all'}
 local LIMITS = {'rate', 'burst', 'active_max', 'paused', 'stock', 'session', 'claim_window', 'absence_max', 'waiting_max',
-  'opens_at', 'closes_at', 'version'}
+  'opens_at', 'closes_at', 'session_max', 'reported', 'version'}
 local call = redis.call
 local function whole(x) return string.format('%.0f', x) end -- tostring would cut a microsecond stamp to 14 digits
 local function now_us()
@@ -31,6 +31,7 @@ local function read_root()
   if call('HGET', PACE, 'run') ~= run_id() then return nil end
   local p, s = numbers(PACE, FIELDS), numbers(SETTINGS, LIMITS)
   if s.version == 0 then return nil end
+  if s.reported > 0 and (s.stock < 0 or s.reported - 1 < s.stock) then s.stock = s.reported - 1 end -- the upstream's count, plus 1
   p.now = now_us()
   local passed_us = p.now - p.at
   if passed_us < 0 or passed_us > SECOND then p.steady, passed_us = p.clock, 0 end
@@ -52,9 +53,16 @@ local function push(list, a, b, c) -- one to three values; returns true, so that
   return true
 end
 local function is_refused(key, ...) return type(redis.pcall('ZADD', key, ...)) == 'table' end
-local function lease_left(p, id) -- microseconds of the slot this id holds, or nil
+-- When an entry made now counts from, in us: tokens know whole seconds, and the second in which an id was released is over for it.
+local function entry_us(p, id)
+  local released = tonumber(call('ZSCORE', REVOKED, id) or '')
+  return math.max(p.now, released and (math.floor(released / SECOND) + 1) * SECOND or 0)
+end
+-- Microseconds of the slot this id holds and the second it entered, as "lease entered"; nil without a slot.
+local function lease_left(p, id)
   local lease = tonumber(call('ZSCORE', ACTIVE, id) or '')
-  return lease and lease > p.clock and lease - p.clock or nil
+  if not lease or lease <= p.clock then return nil end
+  return whole(lease - p.clock) .. ' ' .. whole(math.floor((call('ZSCORE', ENTERED, id) or p.now) / SECOND))
 end
 local function is_spent(number) return call('GETBIT', SPENT, number) == 1 end
 local function is_present(p, number)

@@ -9,7 +9,9 @@ if s.version ~= tonumber(ARGV[2]) then
   return {is_done and 'ok' or 'conflict', s.version}
 end
 begin_writes()
+local stock = call('HGET', SETTINGS, 'stock')
 call('HSET', SETTINGS, 'version', whole(s.version + 1), 'base', ARGV[3], 'overrides', ARGV[4], unpack(ARGV, 5))
+if call('HGET', SETTINGS, 'stock') ~= stock then call('HDEL', SETTINGS, 'reported') end -- the operators' word is newer
 local rate = tonumber(call('HGET', SETTINGS, 'rate'))
 if rate < p.rate then p.rate = rate end
 save(p, 'rate')

@@ -43,6 +43,8 @@ if want > 0 then
     end
     p.passed, looked = tonumber(places[i + 1]), looked + 1
   end
+  -- Nobody is left above: a ticket that is not seated yet (a sleeper, after a loss) must not wait for a cursor that stands still.
+  if 2 * looked == #places and looked < limit then p.passed = p.next - 1 end
   if #calls > 0 then call('ZADD', CALLED, unpack(calls)); call('HINCRBY', PACE, 'c' .. bucket % 8, #calls / 2) end
 end
 p.calls, p.walked = p.calls + #calls / 2, p.walked + looked

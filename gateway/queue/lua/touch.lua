@@ -1,6 +1,6 @@
 -- Extends the leases of admissions that were used, and gives back the slot of one that had lapsed.
--- ARGV  1 time; then for each of <= 500: id, epoch of the admission, time of its issue in us
--- Returns for each: us of lease, or 0 when the admission was ended.  Cost: 4 us each.
+-- ARGV  1 time; then for each of <= 500: id, epoch of the admission, us of its entry
+-- Returns for each: us of lease, or 0 when the admission was ended. No lease goes beyond entry + session_max.  Cost: 5 us each.
 local p, s = read_root()
 if not p then return {'unknown'} end
 local answer = {}
@@ -10,10 +10,12 @@ for i = 2, #ARGV, 3 do
   if tonumber(ARGV[i + 1]) < p.admission_epoch or (released and tonumber(ARGV[i + 2]) <= released) then
     answer[#answer + 1] = 0
   else
-    local is_new = call('ZADD', ACTIVE, whole(p.clock + s.session), ARGV[i])
-    -- One of those who were counted before the loss is known again; what was issued since was never among them.
+    local lease = math.max(0, math.min(s.session, tonumber(ARGV[i + 2]) + s.session_max - p.now))
+    if lease > 0 then call('ZADD', ENTERED, 'NX', ARGV[i + 2], ARGV[i]) end -- without a slot nothing would remove it again
+    local is_new = lease > 0 and call('ZADD', ACTIVE, whole(p.clock + lease), ARGV[i]) or 0
+    -- One of those who were counted before the loss is known again; who entered since was never among them.
     if is_new == 1 and p.ghost > 0 and tonumber(ARGV[i + 2]) <= p.ghost_at then p.ghost = p.ghost - 1 end
-    answer[#answer + 1] = s.session
+    answer[#answer + 1] = lease
   end
 end
 save(p, 'ghost')

@@ -24,7 +24,7 @@ if p.generation ~= generation then p.swept = 0 end
 if slice > p.slice + 1 then p.steady = p.clock end -- nobody rolled them meanwhile: marks of two slices lie in one
 if slice > p.slice then p.present = slice - p.slice == 1 and call('BITCOUNT', KEYS[9 + p.slice % 3]) or 0 end
 p.slice, p.generation = slice, generation
-p.lapsed = p.lapsed + trim(ACTIVE, p.clock)
+p.lapsed = p.lapsed + trim(ACTIVE, p.clock, ENTERED)
 local unclaimed = call('ZRANGEBYSCORE', CALLED, '-inf', whole(p.clock - s.claim_window), 'WITHSCORES', 'LIMIT', 0, limit)
 for i = 2, #unclaimed, 2 do if tonumber(unclaimed[i]) % 1 == 0 then p.no_shows = p.no_shows + 1 end end -- .5: came back, not called
 trim(CALLED, p.clock - s.claim_window)

@@ -32,6 +32,7 @@ RETRY: Final = re.compile(rb"\r\nRetry-After: (\d+)\r\n", re.I)
 LEAVERS: Final = 0.2
 SILENT: Final = 0.1
 PAGES: Final = 3
+HELD_S: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -75,13 +76,14 @@ class Line:
     async def claim(self, ticket: str, number: int) -> str:
         """Claim until admitted; the header line of the admission."""
         while True:
+            asked_s = time.monotonic()
             status, head, body = await self.ask("POST", ADMISSION, ticket)
             if status == 200:
                 self.tally.entries.append((time.monotonic(), number))
                 return f"Waitroom-Admission: {json.loads(body)['admission']}\r\n"
             if status != 202:
                 raise ValueError(f"a claim was answered {status}: {body[:300]!r}")
-            if b'"called"' not in body:  # who is called was held at the door, and comes again at once
+            if time.monotonic() - asked_s < HELD_S:  # who was held at the door comes again at once
                 retry = RETRY.search(head)
                 await asyncio.sleep(int(retry[1]) if retry else 1)
 

@@ -43,6 +43,7 @@ def measure(effort: Effort) -> list[Figure]:
         crowd = wait_for(told)
     answers = Counter(crowd["answers"])
     assert not crowd["faults"], crowd["faults"][:3]
+    assert crowd["entries"], f"nobody entered: {answers}"
     print("  " + ", ".join(f"{count:,} {what}" for what, count in sorted(answers.items())), flush=True)
     return [flatness(samples, at_start, filled, sum(answers.values()))]
 

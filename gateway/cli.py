@@ -235,7 +235,9 @@ def _ask(asked: argparse.Namespace, method: str, path: str, document: dict[str, 
         told = None
     if not 200 <= answer.status < 300 or told is None:
         detail = told.get("detail") or told.get("title") if isinstance(told, dict) else None
-        raise WaitroomError(f"{url}{path} answered {answer.status}: {detail or answer.reason}")
+        faults = told.get("errors", []) if isinstance(told, dict) else []
+        lines = "".join(f"\n  - {fault['detail']}" for fault in faults if isinstance(fault, dict) and "detail" in fault)
+        raise WaitroomError(f"{url}{path} answered {answer.status}: {detail or answer.reason}{lines}")
     return told
 
 

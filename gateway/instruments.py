@@ -105,6 +105,8 @@ class Instruments:
 
     def failed(self, upstream: str, kind: str) -> None:
         self._metrics.upstreams[upstream].failed(kind)
+        if kind == "busy":
+            self._metrics.shed[Shed.UPSTREAM_IN_FLIGHT].inc()
 
     def in_flight(self, upstream: str, count: int) -> None:
         """Nothing: the gauge asks at each scrape."""

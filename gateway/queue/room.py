@@ -258,7 +258,9 @@ class RoomQueue:
         is_untold = is_same and self._heals_seen is not None and census.heals != self._heals_seen
         self.memory = Memory(
             epoch=census.epoch,
-            highest_number=max(census.next - 1, memory.highest_number if is_same else 0),
+            # Nobody is numbered during a hold, and the gap that healing leaves is no knowledge: taken for such, two
+            # gateways would raise it in turns, and the hold would never end.
+            highest_number=max(0 if census.left_us > 0 else census.next - 1, memory.highest_number if is_same else 0),
             passed=max(census.passed, memory.passed if is_untold else 0),
             clock_us=census.clock,
             active=max(census.active, memory.active if is_untold else 0),
@@ -277,6 +279,9 @@ class RoomQueue:
         except BaseException:
             self.needs_heal = True
             raise
+        self._heals_seen = None  # told: the next board is news, not a reason to tell again
+        if changed and self.memory.highest_number > 0:
+            self._healed_at_s = self.clock.now_s()
         return changed
 
     async def flush_releases(self) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import asdict
+import threading
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ class StateFile:
 
     def __init__(self, folder: Path, room: str) -> None:
         self._path = folder / f"{room}.json"
+        self._saving = threading.Lock()  # a loop's thread and the stop may both want to
         self._written: dict[str, Any] | None = None
 
     def load(self) -> tuple[Memory, SettingsRecord | None] | None:
         try:
             document = json.loads(self._path.read_text())
             record = SettingsRecord(**document["settings"]) if document["settings"] else None
-            return Memory(**document["memory"]), record
+            return _checked(Memory(**document["memory"])), record
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as fault:
@@ -37,7 +39,10 @@ class StateFile:
 
         Raises OSError where the disk refuses.
         """
-        document = {"memory": asdict(memory), "settings": asdict(record) if record.version else None}
+        with self._saving:
+            self._save({"memory": asdict(memory), "settings": asdict(record) if record.version else None})
+
+    def _save(self, document: dict[str, Any]) -> None:
         if document == self._written:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,3 +53,10 @@ class StateFile:
             os.fsync(file.fileno())
         draft.replace(self._path)
         self._written = document
+
+
+def _checked(memory: Memory) -> Memory:
+    """Raises ValueError where a figure is none: Redis would refuse it at each try to heal."""
+    if not all(type(value) is int and value >= 0 for value in astuple(memory)):
+        raise ValueError("a figure of the memory is no count")
+    return memory

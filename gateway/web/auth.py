@@ -22,6 +22,8 @@ from gateway.web import answers
 from gateway.web.desk import Desk
 from gateway.web.reply import query_of
 
+# Edges answer a verdict that is neither 2xx nor 401 with a 500, so what cannot be judged is refused like the rest.
+NOWHERE = {"Location": "/"}
 NOT_PROTECTED = "-"  # the value of the promised headers where no admission is needed
 
 
@@ -53,15 +55,15 @@ class Auth:
         try:
             method, target = self._asked_for(request, path if is_in_path else None)
         except Contradiction as fault:
-            return answers.problem(401, "bad-request", str(fault))
+            return answers.problem(401, "bad-request", str(fault), NOWHERE)
         if "room" in query:
             desk = self._desks.get(query["room"])
             if desk is None:
-                return answers.problem(400, "no-such-room", "?room= names no room of this gateway")
+                return answers.problem(401, "no-such-room", "?room= names no room of this gateway", NOWHERE)
             return self._verdict(request, desk, method, target, query.get("mode", ""))
         if target is None:
             detail = "say which request is meant: ?room=, or X-Original-URI or X-Forwarded-Uri from a trusted proxy"
-            return answers.problem(400, "bad-request", detail)
+            return answers.problem(401, "bad-request", detail, NOWHERE)
         route = self._here.routes.match(self._host(request), target, method, self._client(request))
         match route:
             case routes.Protected(room):
@@ -69,9 +71,9 @@ class Auth:
             case routes.Unprotected() | routes.Bypassed():
                 return self._allowed(NOT_PROTECTED, NOT_PROTECTED, NOT_PROTECTED)
             case routes.Ours():
-                return answers.problem(401, "bad-request", "this path is the gateway's own: send it there")
+                return answers.problem(401, "bad-request", "this path is the gateway's own: send it there", NOWHERE)
             case routes.Refused(_, reason):
-                return answers.problem(401, "bad-request", reason)
+                return answers.problem(401, "bad-request", reason, NOWHERE)
 
     # --- which request is meant -----------------------------------------------------------------------------------------
 

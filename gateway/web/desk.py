@@ -171,7 +171,8 @@ class Desk:
         ticket = self._one(self.tickets, ticket_texts, now_s)
         is_foreign = isinstance(ticket, Refusal) and ticket.may_be_ours
         if isinstance(ticket, Verified):
-            if ticket.token.epoch < self.queue.memory.epoch:
+            # A provisional one has no place that a reset could void, and its epoch was what an outage let us know.
+            if ticket.token.epoch < self.queue.memory.epoch and not ticket.token.is_provisional:
                 ticket = None
             else:
                 self.queue.remember(ticket.token)

@@ -16,6 +16,7 @@ from gateway.web.desk import Desk
 from gateway.web.place import Place, ended_place
 from gateway.web.ready import Ready
 
+EXPOSED: Final = "Retry-After, Waitroom-Lease, Waitroom-State, Waitroom-Room"
 RETRY_SHORT_S: Final = 2
 RETRY_FULL_S: Final = 30
 
@@ -128,6 +129,7 @@ class Reply:
         if origin and origin in self.desk.room.origins:
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Allow-Credentials"] = "true"
+            response.headers["Access-Control-Expose-Headers"] = EXPOSED
             if methods is not None:
                 response.headers["Access-Control-Allow-Methods"] = methods
                 response.headers["Access-Control-Allow-Headers"] = (

@@ -70,7 +70,7 @@ class Connection:
 def _options() -> dict[str, Any]:
     return {
         "retry": Retry(NoBackoff(), 0),
-        "socket_timeout": CALL_TIMEOUT_S,
+        "socket_timeout": None,  # `run` has the deadline; the library's own would cost a task for every command
         "socket_connect_timeout": CALL_TIMEOUT_S,
         "health_check_interval": 0,
         "client_name": "waitroom",

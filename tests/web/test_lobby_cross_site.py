@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.web.gatewayfixture import SHUT, OpenHouse, house_opener, protecting
+from tests.web.gatewayfixture import OpenHouse, house_opener, protecting
 
 open_house = pytest.fixture(house_opener)
 APP_ORIGIN = "https://app.example"
+LATER = 4_000_000_000  # nobody is called: a claim is answered at once
 CHANGES = (("POST", "ticket"), ("POST", "admission"), ("DELETE", "ticket"), ("POST", "leave"))
 
 
@@ -28,7 +29,7 @@ CHANGES = (("POST", "ticket"), ("POST", "admission"), ("DELETE", "ticket"), ("PO
 )
 async def test_no_other_site_moves_a_visitor(open_house: OpenHouse, headers: dict[str, str], is_allowed: bool) -> None:
     """Section 8, CSRF: for every call that changes something; 403 says why, and nothing happened."""
-    room = protecting("csrf", drain_rate=SHUT, burst=2, origins=(APP_ORIGIN,))
+    room = protecting("csrf", opens_at_s=LATER, origins=(APP_ORIGIN,))
     house = await open_house(room)
     visitor = house.visitor()
     await visitor.join(room)
@@ -44,7 +45,7 @@ async def test_no_other_site_moves_a_visitor(open_house: OpenHouse, headers: dic
 @pytest.mark.parametrize("path", ["ticket", "status", "board", "admission", "leave"])
 async def test_only_the_rooms_origins_may_read_answers(open_house: OpenHouse, path: str) -> None:
     """Section 8, CORS: with credentials, for `origins` alone, and caches are told that answers differ."""
-    room = protecting("cors", drain_rate=SHUT, burst=2, origins=(APP_ORIGIN,))
+    room = protecting("cors", opens_at_s=LATER, origins=(APP_ORIGIN,))
     house = await open_house(room)
     method = "GET" if path in {"status", "board"} else "POST"
     for origin, is_allowed in ((APP_ORIGIN, True), ("https://evil.example", False), ("null", False)):
@@ -69,7 +70,7 @@ async def test_only_the_rooms_origins_may_read_answers(open_house: OpenHouse, pa
 
 async def test_a_room_without_origins_says_nothing_of_them(open_house: OpenHouse) -> None:
     """Section 8: no CORS headers, and no Vary that would split a cache."""
-    room = protecting("cors", drain_rate=SHUT, burst=2)
+    room = protecting("cors")
     house = await open_house(room)
     board = await house.visitor().get(f"/_waitroom/{room.id}/board", {"Origin": APP_ORIGIN})
     assert not {"Vary", "Access-Control-Allow-Origin"} & set(board.headers)

@@ -301,12 +301,12 @@ class RoomQueue:
 
     async def flush_marks(self) -> None:
         """Send the marks and touches gathered since the last time; what fails is sent again."""
-        while self._marks:
-            chunk = [self._marks.pop() for _ in range(min(len(self._marks), MARKS_MAX))]
+        marks, self._marks = list(self._marks), set()
+        for start in range(0, len(marks), MARKS_MAX):
             try:
-                await self._asking(self.store.mark(chunk))
+                await self._asking(self.store.mark(marks[start : start + MARKS_MAX]))
             except Unreachable:
-                self._marks.update(chunk)
+                self._marks.update(marks[start:])
                 raise
         while self._touches:
             ids = list(self._touches)[:TOUCHES_MAX]

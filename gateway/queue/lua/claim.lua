@@ -3,7 +3,7 @@
 -- it is tried (gateways try their lowest every 50 ms); one not tried for 0.5 s waits aside, so a dead gateway blocks nobody.
 -- ARGV  1 time; then for each of <= 500: id, number, epoch, '1' to claim or renew | '0' to withdraw (the client has gone)
 -- Returns for each: code, detail. Codes: admitted ("us-of-lease entry-second"), held (reason), waiting, ended, ahead, withdrawn,
---   lost (neither in the queue nor spent: check it in first).  Cost: 6-10 us each.
+--   lost (neither in the queue nor spent: check it in first).  Cost: 10-22 us each.
 local p, s = read_root()
 if not p then return {'unknown'} end
 local answer, mine, renewed, rows, gone, granted, leases, entries, shown, claimed = {}, {}, {}, {}, {}, {}, {}, {}, {}, {}

@@ -82,7 +82,7 @@ class Drain:
             if queue.needs_heal and await queue.heal():
                 log.warning("room_healed", extra={"room": queue.room.id, "epoch": queue.memory.epoch})
             await queue.publish()
-            await queue.store.census()
+            await queue.census()
             await queue.read_board()
         except Unknown:
             queue.needs_heal = True

@@ -322,3 +322,4 @@ class Memory:
     active: int = 0
     places: int = 0
     admission_epoch: int = 0
+    reported: int = 0  # what the upstream said is left, plus 1; 0: it said nothing

@@ -194,6 +194,10 @@ class RoomQueue:
                 return self.record
         raise Unreachable(f"room {self.room.id}: others changed its settings {CHANGE_TRIES} times meanwhile")
 
+    async def census(self) -> None:
+        """Publish the board if that is due."""
+        await self._asking(self.store.census())
+
     async def publish(self) -> None:
         """Once after a start: what this gateway's file says becomes the base; overrides stand."""
         if not self._is_published:
@@ -264,8 +268,10 @@ class RoomQueue:
             passed=max(census.passed, memory.passed if is_untold else 0),
             clock_us=census.clock,
             active=max(census.active, memory.active if is_untold else 0),
-            places=max(census.waiting, memory.places if is_untold else 0),
+            # During a hold the census counts who is back; how many were there is what matters, should Redis be lost again.
+            places=max(census.waiting, memory.places if is_untold or (is_same and census.left_us > 0) else 0),
             admission_epoch=max(memory.admission_epoch, census.admission_epoch),
+            reported=census.reported or (memory.reported if is_untold else 0),
         )
 
     async def heal(self) -> bool:
@@ -273,6 +279,8 @@ class RoomQueue:
         self.needs_heal = False  # a proof that arrives meanwhile asks for another
         try:
             changed = await self._asking(self.store.heal(self.memory, self.record))
+            if self.memory.reported:  # what the upstream had left; the script keeps the lowest
+                await self._asking(self.store.lower_stock(self.memory.reported - 1))
             spent = list(self._spent)
             for start in range(0, len(spent), MARKS_MAX):
                 await self._asking(self.store.respend(self.memory.epoch, spent[start : start + MARKS_MAX]))

@@ -196,8 +196,13 @@ class RoomStore:
         return Reading(int(now), Census.parse(values), ranks.decode(), record, pairs)
 
     def _limits(self, record: SettingsRecord) -> list[Value]:
+        """The settings in force, and the room's own limits as the newest published file has them, not this gateway's."""
         in_force = pacing.in_force(record.base, record.overrides)
-        return [part for pair in pacing.limits(self.room, in_force).items() for part in pair]
+        published = record.base.get("limits")
+        kept = published if isinstance(published, dict) else {}
+        limits = pacing.limits(self.room, in_force)
+        limits |= {name: int(kept[name]) for name in limits if name in kept and name not in pacing.LIVE_LIMITS}
+        return [part for pair in limits.items() for part in pair]
 
     async def write_settings(self, record: SettingsRecord) -> bool:
         """Write what was computed from `record.version`; False when somebody else wrote meanwhile."""

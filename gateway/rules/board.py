@@ -32,7 +32,19 @@ FIELDS: Final = (
         "present",
         "entries",
     ),
-    *("instants", "calls", "no_shows", "lapsed", "left", "expired", "joins", "admission_epoch", "release_seq", "heals"),
+    *(
+        "instants",
+        "calls",
+        "no_shows",
+        "lapsed",
+        "left",
+        "expired",
+        "joins",
+        "admission_epoch",
+        "release_seq",
+        "heals",
+        "reported",
+    ),
     "ranks",
 )
 EXACT_RANKS: Final = 100
@@ -77,6 +89,7 @@ class Census:
     admission_epoch: int
     release_seq: int
     heals: int
+    reported: int
     ranks: int
 
     @classmethod

@@ -9,6 +9,9 @@ from typing import Any, Final
 from gateway.model import Rate, Room, RoomSettings
 
 SETTING_NAMES: Final = tuple(field.name for field in fields(RoomSettings))
+LIVE_LIMITS: Final = frozenset(
+    {"rate", "burst", "active_max", "paused", "stock"}
+)  # of the limits, what operators change
 UNLIMITED: Final = -1  # how the scripts write "no stock known"
 
 

@@ -237,7 +237,7 @@ class Model:
         """A flush, healed at once by a gateway that knew all there was: places wait for their tickets."""
         self.at, self.credit, self.steady, self.rate_at = now, 0, self.clock, self.clock
         self.rate = self.settings.drain_rate.units_per_us
-        self.goal = len(self.places)
+        self.goal = self.above()
         self.recovering = self.clock + 120 * SECOND
         self.ghost, self.ghost_until = active, self.clock + self.session_us
         self.next = max(1, self.next) + 9999
@@ -260,6 +260,9 @@ class Model:
             assert not walked, "nobody is called during a hold, nor while the upstream takes nobody"
         self.passed = passed
 
+    def above(self) -> int:
+        return sum(number > self.passed for number in self.places.values())
+
     def kept_up(self, places: dict[bytes, int]) -> None:
         """Upkeep ran: `places` is the queue as it is now. What is gone was silent for long enough; arrivals have numbers."""
         self.slice = self.clock // SLICE_US
@@ -268,7 +271,7 @@ class Model:
         if (
             self.clock - self.recovering >= -118 * SECOND
             and self.recovering > self.clock
-            and len(self.places) >= self.goal
+            and self.above() >= self.goal
         ):
             self.recovering = self.clock
         self.leases = {one: end for one, end in self.leases.items() if end > self.clock}

@@ -191,7 +191,7 @@ class Twin:
         """Redis loses everything; a gateway heals it with what it knows and carries the spent numbers back."""
         model = self.model
         active = sum(end > model.clock for end in model.leases.values()) + self._known_ghosts()
-        memory = Memory(model.epoch, model.next - 1, model.passed, model.clock, active, len(model.places))
+        memory = Memory(model.epoch, model.next - 1, model.passed, model.clock, active, model.above())
         self.connection.delete(f"waitroom:{{{self.room.id}}}:*")
         proves = model.next > 1 or model.epoch > 1
         assert now(self.stores[2].heal(memory, self._record(model.version)))

@@ -14,17 +14,18 @@ local permits, reason = openings(p, s)
 -- Entries and places walked, faded over 60 s: their ratio kappa says how many of those ahead really enter.
 local span = math.max(0, p.clock - p.flow_at)
 local fade = math.exp(-span / (60 * SECOND))
-p.flow_entries = p.flow_entries * fade + 1000 * (p.entries - p.seen_entries)
+p.flow_entries = p.flow_entries * fade + 1000 * math.max(p.entries - p.seen_entries, (p.calls - p.seen_calls) / 20)
 p.flow_walked = p.flow_walked * fade + 1000 * (p.walked - p.seen_walked)
 local brief = math.exp(-span / (10 * SECOND))
 p.brief_all = p.brief_all * brief + 1000 * (p.entries + p.instants - p.seen_all)
 p.brief_us, p.seen_all = p.brief_us * brief + span, p.entries + p.instants
-p.flow_at, p.seen_entries, p.seen_walked = p.clock, p.entries, p.walked
+p.flow_at, p.seen_entries, p.seen_walked, p.seen_calls = p.clock, p.entries, p.walked, p.calls
+p.flow_entries = math.min(p.flow_entries, p.flow_walked)
 local row = {'reason', reason, 'permits', whole(permits), 'kappa', whole((p.flow_entries + 10000) / (p.flow_walked + 10000) * 1000),
   'throughput', whole(p.brief_all * SECOND / math.max(SECOND, p.brief_us)), 'waiting', waiting, 'below', below,
   'called', called, 'held', held, 'young', young_calls(p), 'active', active_count(p), 'left_us', whole(math.max(0, p.recovering - p.clock)),
   'show_up', whole((p.shows + 2800) / (p.matured + 4000) * 1000), 'version', whole(p.board), 'settings', whole(s.version),
-  'rate', whole(math.min(p.rate, s.rate)), 'stock', whole(s.stock), 'now', whole(p.now)}
+  'rate', whole(math.min(p.rate, s.rate)), 'stock', whole(s.stock), 'reported', whole(s.reported), 'now', whole(p.now)}
 for _, name in ipairs({'epoch', 'next', 'passed', 'clock', 'present', 'entries', 'instants', 'calls', 'no_shows', 'lapsed', 'left', 'expired',
     'joins', 'admission_epoch', 'release_seq', 'heals'}) do row[#row + 1] = name; row[#row + 1] = whole(p[name]) end
 if p.clock >= p.ranks_due then
@@ -42,5 +43,5 @@ if p.clock >= p.ranks_due then
   row[#row + 1] = 'ranks'; row[#row + 1] = whole(p.board)
 end
 call('HSET', BOARD, unpack(row))
-save(p, 'census_due', 'board', 'ranks_due', 'flow_entries', 'flow_walked', 'flow_at', 'brief_all', 'brief_us', 'seen_all', 'seen_entries', 'seen_walked')
+save(p, 'census_due', 'board', 'ranks_due', 'flow_entries', 'flow_walked', 'flow_at', 'brief_all', 'brief_us', 'seen_all', 'seen_entries', 'seen_walked', 'seen_calls')
 return {'ok', 250000}

@@ -14,7 +14,8 @@ if is_new then k.highest = math.max(k.highest, call('ZRANGE', QUEUE, -1, -1, 'WI
 -- Raised: numbers were given, or passed, that this server does not know. `proven` is where a gap of this hold began.
 local proven = math.max(1, is_holding and p.proven or p.next)
 local is_raised = is_later or (k.highest >= proven) or k.passed > p.passed
-local is_more = is_holding and (k.active > active_count(p) or (k.clock > 0 and k.places > p.reseat_goal))
+local told = is_holding and p.told or 0
+local is_more = is_holding and (k.active > (told > 0 and told or active_count(p)) or (k.clock > 0 and k.passed >= p.passed and k.places > p.reseat_goal))
 if not (is_new or is_moved or is_raised or is_newer or is_more) then return {'whole', p.epoch, p.next, math.max(0, p.recovering - p.clock)} end
 begin_writes()
 call('HSET', PACE, 'run', run)
@@ -27,6 +28,7 @@ if is_later and not is_new then
   p.next, p.passed, p.swept, proven, p.slice = 0, 0, 0, 1, -1
 end
 p.epoch, p.admission_epoch = math.max(1, p.epoch, k.epoch), math.max(p.admission_epoch, k.admission_epoch)
+local is_further, is_level = k.passed > p.passed, k.passed == p.passed
 p.passed, p.proven = math.max(p.passed, k.passed), math.max(proven, k.highest + 1, k.passed + 1)
 p.next = math.max(p.next, p.proven + ((is_raised or is_moved) and 9999 or 0)) -- gaps, never twins
 if is_newer then
@@ -39,13 +41,13 @@ local slice, generation = math.floor(p.clock / (60 * SECOND)), math.floor(p.cloc
 if slice ~= p.slice then call('UNLINK', unpack(KEYS, 9, 14)); p.present = 0 end -- old marks would count for new slices
 p.slice, p.generation, p.bucket, p.swept = slice, generation, math.floor(p.clock / (SECOND / 2)), 0
 for b = 0, 7 do call('HSET', PACE, 'c' .. b, 0, 's' .. b, 0) end
-local unseen = k.active - call('ZCOUNT', ACTIVE, '(' .. whole(p.clock), '+inf')
-p.ghost = p.clock < p.ghost_until and p.ghost or 0
-if unseen > p.ghost then p.ghost, p.ghost_until, p.ghost_at = unseen, p.clock + s.session, p.now end
+local unseen = k.active - (told > 0 and told or active_count(p)) -- what was told before may have ended meanwhile
+p.ghost, p.told = p.clock < p.ghost_until and p.ghost or 0, math.max(told, k.active)
+if unseen > 0 then p.ghost, p.ghost_until, p.ghost_at = p.ghost + unseen, p.clock + s.session, p.now end
 -- A new room opens at once; what lost nothing holds 2 s; a loss holds one presence window, or until as many are seated as were counted.
 local is_lost, goal = is_holding and p.reseat_goal < UNTIL_TIME, k.clock > 0 and k.places or -1
-p.reseat_goal = is_lost and math.max(p.reseat_goal, goal) or is_raised and goal or UNTIL_TIME
+p.reseat_goal = is_lost and (is_further and goal or is_level and math.max(p.reseat_goal, goal) or p.reseat_goal) or is_raised and goal or UNTIL_TIME
 p.recovering = math.max(p.recovering, p.clock + (is_raised and 120 or (is_moved or is_newer and not is_new) and 2 or 0) * SECOND)
 save(p, 'epoch', 'next', 'passed', 'admission_epoch', 'rate', 'rate_at', 'cut', 'slice', 'generation', 'bucket', 'swept', 'tick_due',
-  'census_due', 'board', 'proven', 'ghost', 'ghost_until', 'ghost_at', 'recovering', 'reseat_goal', 'heals')
+  'census_due', 'board', 'proven', 'ghost', 'ghost_until', 'ghost_at', 'told', 'recovering', 'reseat_goal', 'heals')
 return {'ok', p.epoch, p.next, p.recovering - p.clock}

@@ -7,9 +7,9 @@ local UNIT, SECOND, SEEN_MODULUS = 3600000000, 1000000, 8388608
 local PACE, SETTINGS, QUEUE, CALLED, DOOR, HELD, ACTIVE, REVOKED = unpack(KEYS, 1, 8)
 local SPENT, BOARD, RANKS, ARRIVALS, ENTERED = unpack(KEYS, 15, 19)
 local FIELDS = {'epoch', 'next', 'passed', 'credit', 'clock', 'at', 'steady', 'rate', 'rate_at', 'slice', 'generation',
-  'swept', 'recovering', 'reseat_goal', 'proven', 'ghost', 'ghost_until', 'ghost_at', 'tick_due', 'bucket', 'shows', 'matured', 'cut', 'present',
+  'swept', 'recovering', 'reseat_goal', 'proven', 'ghost', 'ghost_until', 'ghost_at', 'told', 'tick_due', 'bucket', 'shows', 'matured', 'cut', 'present',
   'entries', 'instants', 'calls', 'no_shows', 'walked', 'lapsed', 'left', 'expired', 'joins', 'admission_epoch', 'release_seq', 'heals', 'census_due', 'ranks_due',
-  'board', 'seen_entries', 'seen_walked', 'flow_entries', 'flow_walked', 'flow_at', 'brief_all', 'brief_us', 'seen_all'}
+  'board', 'seen_entries', 'seen_walked', 'seen_calls', 'flow_entries', 'flow_walked', 'flow_at', 'brief_all', 'brief_us', 'seen_all'}
 local LIMITS = {'rate', 'burst', 'active_max', 'paused', 'stock', 'session', 'claim_window', 'absence_max', 'waiting_max',
   'opens_at', 'closes_at', 'session_max', 'reported', 'version'}
 local call = redis.call

@@ -43,7 +43,7 @@ if generation - math.ceil(p.steady / s.absence_max) >= 2 then
   end
 end
 -- The hold ends when its time is over, or after 2 s (other gateways report) once as many are seated as the last board counted.
-local is_seated = p.reseat_goal >= 0 and p.recovering - p.clock <= 118 * SECOND and call('ZCARD', QUEUE) >= p.reseat_goal
+local is_seated = p.reseat_goal >= 0 and p.recovering - p.clock <= 118 * SECOND and call('ZCOUNT', QUEUE, '(' .. whole(p.passed), '+inf') >= p.reseat_goal
 if p.recovering > p.clock and is_seated then p.recovering = p.clock end
 if p.recovering <= p.clock then
   local waiting = call('ZRANGE', ARRIVALS, 0, limit - 1)

@@ -268,11 +268,7 @@ class Model:
         self.slice = self.clock // SLICE_US
         if self.rate < self.settings.drain_rate.units_per_us and self.clock - self.rate_at >= 6 * SECOND:
             self.rate, self.rate_at = min(self.settings.drain_rate.units_per_us, ceil(self.rate * 1.26)), self.clock
-        if (
-            self.clock - self.recovering >= -118 * SECOND
-            and self.recovering > self.clock
-            and self.above() >= self.goal
-        ):
+        if self.clock - self.recovering >= -118 * SECOND and self.recovering > self.clock and self.above() >= self.goal:
             self.recovering = self.clock
         self.leases = {one: end for one, end in self.leases.items() if end > self.clock}
         self.door = {one: held for one, held in self.door.items() if held[1] > self.clock - 2 * SECOND}

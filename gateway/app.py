@@ -12,6 +12,7 @@ import asyncio
 import gc
 import ipaddress
 import logging
+import resource
 import signal
 import socket
 import time
@@ -52,6 +53,7 @@ START_PROBE_S: Final = 0.5
 GC_THRESHOLD: Final = (25_000, 10, 50)
 FIRST_BOARD_S: Final = 0.005  # how often it is looked for at the start
 FLUSH_S: Final = 1.0
+FILES_BESIDE: Final = 400  # Redis, listeners, logs, connections to upstreams that rest
 CLOSE_S: Final = 10.0  # what is in flight when the listening sockets close may take this long
 
 
@@ -70,6 +72,7 @@ class Gateway:
         self._desks: dict[str, Desk] = {}
         self._files: dict[str, StateFile] = {}
         self._listeners: list[Listener] = []
+        self._said = ("", "")
 
     async def start(self) -> None:
         """Raises StartError: a port in use, a Redis that may not be used."""
@@ -182,11 +185,17 @@ class Gateway:
             async with asyncio.timeout(START_PROBE_S):
                 refused = await refusal(self._connection)
         except (Unreachable, TimeoutError) as fault:
-            log.warning("redis_unreachable", extra={"fault": str(fault)})
+            self._say_once("redis_unreachable", str(fault))
             return False
         if refused is not None:
             raise StartError(f"this Redis may not be used: {refused}")
         return True
+
+    def _say_once(self, event: str, fault: str) -> None:
+        """At each try the same is no news."""
+        if (event, fault) != self._said:
+            self._said = (event, fault)
+            log.warning(event, extra={"fault": fault, "meanwhile": "newcomers are held, tried again every second"})
 
     async def _run_rooms(self, checked: bool) -> None:
         while not checked:
@@ -219,6 +228,19 @@ def _address(sock: socket.socket) -> str:
     return f"{host}:{port}"
 
 
+def _raise_file_limit(config: Config) -> None:
+    """Every connection is an open file: raise what may be raised, and say what that will not be enough for."""
+    wanted = config.server.connections_max + sum(one.max_in_flight for one in config.upstreams.values()) + FILES_BESIDE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning(
+            "open_files_limited", extra={"allowed": allowed, "wanted": wanted, "cure": "LimitNOFILE= or ulimit -n"}
+        )
+
+
 def read_keys(config: Config) -> Keyring:
     """Raises KeyFileError."""
     signing = load_key_file(Path(config.tokens.signing_key_file))
@@ -229,6 +251,7 @@ def read_keys(config: Config) -> Keyring:
 def serve(config: Config, *, dev: bool = False) -> int:
     """Run a gateway until SIGTERM or SIGINT. Raises StartError and KeyFileError before anything was served."""
     logs.set_up()
+    _raise_file_limit(config)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(config))
 

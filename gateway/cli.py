@@ -50,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # who read it has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return run
 
 
@@ -109,7 +112,7 @@ def _add_rooms(parser: argparse.ArgumentParser) -> None:
     pause = parser.add_mutually_exclusive_group()
     pause.add_argument("--pause", dest="paused", action="store_const", const=True, help="let nobody in")
     pause.add_argument("--resume", dest="paused", action="store_const", const=False, help="let people in again")
-    parser.add_argument("--reset", action="store_true", help="void every ticket: a new line from number 1 on")
+    parser.add_argument("--reset", action="store_true", help="void every ticket: a new line; numbers go on")
     parser.add_argument("--void-admissions", action="store_true", help="with --reset: those inside have to leave, too")
     parser.set_defaults(run=_rooms)
 

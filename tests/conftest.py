@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from gateway.demo.stage import free_ports
 from gateway.model import Match, Rate, Room, RoomSettings
 
 
@@ -38,8 +39,10 @@ class RedisServer:
     def _answers(client: redis.Redis) -> bool:
         try:
             return bool(client.ping())
-        except redis.RedisError:
-            return False
+        except redis.AuthenticationError:
+            return True  # it is there, and asks for a password
+        except redis.RedisError as fault:
+            return "authenticated" in str(fault)
 
     def kill(self) -> None:
         assert self.process is not None
@@ -93,3 +96,8 @@ def make_room(room_id: str = "cashout", **changes: object) -> Room:
         "settings": RoomSettings(**settings),  # type: ignore[arg-type]  # a test names real fields
     }
     return Room(**(fields | changes))  # type: ignore[arg-type]
+
+
+def free_port() -> int:
+    """A port for a server that starts later, below those that the system gives to outgoing connections meanwhile."""
+    return free_ports([0])[0]

@@ -17,16 +17,10 @@ import pytest
 from gateway.app import Gateway
 from gateway.errors import StartError
 from gateway.rules.keys import new_key_file
-from tests.conftest import RedisServer, redis_server
+from tests.conftest import RedisServer, free_port, redis_server
 from tests.web.gatewayfixture import ManualBank, opened, protecting, until
 
 DEADLINE_S = 15.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import pytest
 
 from gateway.cli import main
 from gateway.rules.keys import load_key_file
+from tests.conftest import free_port
 from tests.documents import GOOD, furnish
 
 DEADLINE_S: Final = 20.0
@@ -200,13 +200,6 @@ def test_an_operator_port_that_is_not_there_is_one_sentence(capsys: pytest.Captu
 
 
 # --- a real gateway --------------------------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Served:

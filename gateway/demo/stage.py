@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import secrets
 import socket
 import sys
@@ -64,6 +65,11 @@ bypass = [{ path = "/points/cashout/static/*" }]
 [default]
 upstream = "bank"
 """)
+
+
+# Below the ports that the system gives to outgoing connections: those are taken again between the choice and the start.
+QUIET_PORTS: Final = range(20_000, 32_000)
+PORT_TRIES: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,17 +147,20 @@ def free_ports(wanted: Sequence[int]) -> list[int]:
 
 
 def _hold_port(held: ExitStack, port: int) -> int:
+    for _ in range(PORT_TRIES):
+        try:
+            return _bound(held, port or random.choice(QUIET_PORTS))
+        except OSError:
+            port = 0
+    raise StartError(f"no free port was found between {QUIET_PORTS.start} and {QUIET_PORTS.stop}")
+
+
+def _bound(held: ExitStack, port: int) -> int:
     listener = held.enter_context(closing(socket.socket()))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(("127.0.0.1", port))
-        listener.listen()
-    except OSError:
-        if port == 0:
-            raise
-        return _hold_port(held, 0)
-    bound: int = listener.getsockname()[1]
-    return bound
+    listener.bind(("127.0.0.1", port))
+    listener.listen()
+    return port
 
 
 async def _start_valkey(running: AsyncExitStack, folder: Path) -> str:

@@ -24,6 +24,11 @@ CALL_TIMEOUT_S: Final = 1.0  # a script runs a few milliseconds: one second with
 POOL_MAX: Final = 8  # scripts are serial in Redis; more connections only queue there
 POOL_WAIT_S: Final = 0.25
 SENTINEL_PORT: Final = 26379
+# How servers say that they are there and will not have us: no waiting mends that.
+NOT_LET_IN: Final = (
+    *("NOAUTH", "WRONGPASS", "NOPERM", "already authenticated"),
+    *("invalid username-password", "invalid password", "DB index"),
+)
 VERSION_MIN: Final = {"redis": (6, 2), "valkey": (7, 2)}
 
 Value = bytes | str | int | float
@@ -168,7 +173,11 @@ async def refusal(connection: Connection) -> str | None:
     try:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             server, memory = await connection.client.eval(source, 1, "waitroom:{probe}")
-    except (RedisError, OSError, TimeoutError, RedisClusterException) as fault:
+    except RedisError as fault:
+        if any(sign in str(fault) for sign in NOT_LET_IN):
+            return f"it does not let us in ({str(fault)[:120]}): see the user, password and database of redis.url"
+        raise Unreachable(f"Redis: {type(fault).__name__}: {str(fault)[:200]}") from fault
+    except (OSError, TimeoutError) as fault:
         raise Unreachable(f"Redis: {type(fault).__name__}: {str(fault)[:200]}") from fault
     facts = dict(line.split(":", 1) for line in (server + memory).decode().splitlines() if ":" in line)
     return judge_server(facts)

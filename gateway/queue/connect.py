@@ -29,6 +29,7 @@ NOT_LET_IN: Final = (
     *("NOAUTH", "WRONGPASS", "NOPERM", "already authenticated"),
     *("invalid username-password", "invalid password", "DB index"),
 )
+FAILURES: Final = (RedisError, OSError, TimeoutError, RedisClusterException)  # the last is none of the first
 VERSION_MIN: Final = {"redis": (6, 2), "valkey": (7, 2)}
 
 Value = bytes | str | int | float
@@ -63,13 +64,17 @@ class Connection:
                     return await self.client.evalsha(sha, len(keys), *keys, *args)
                 except NoScriptError:
                     return await self.client.eval(source, len(keys), *keys, *args)
-        except (RedisError, OSError, TimeoutError, RedisClusterException) as fault:
-            raise Unreachable(f"Redis: {type(fault).__name__}: {str(fault)[:200]}") from fault
+        except FAILURES as fault:
+            raise _unreachable(fault) from fault
 
     async def close(self) -> None:
         await self.client.aclose()
         if self.server is not None:
             await asyncio.to_thread(self.server.stop)
+
+
+def _unreachable(fault: Exception) -> Unreachable:
+    return Unreachable(f"Redis: {type(fault).__name__}: {str(fault)[:200]}")
 
 
 def _options() -> dict[str, Any]:
@@ -173,12 +178,10 @@ async def refusal(connection: Connection) -> str | None:
     try:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             server, memory = await connection.client.eval(source, 1, "waitroom:{probe}")
-    except RedisError as fault:
+    except FAILURES as fault:
         if any(sign in str(fault) for sign in NOT_LET_IN):
             return f"it does not let us in ({str(fault)[:120]}): see the user, password and database of redis.url"
-        raise Unreachable(f"Redis: {type(fault).__name__}: {str(fault)[:200]}") from fault
-    except (OSError, TimeoutError) as fault:
-        raise Unreachable(f"Redis: {type(fault).__name__}: {str(fault)[:200]}") from fault
+        raise _unreachable(fault) from fault
     facts = dict(line.split(":", 1) for line in (server + memory).decode().splitlines() if ":" in line)
     return judge_server(facts)
 

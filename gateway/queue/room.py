@@ -6,7 +6,7 @@ event-loop turn (joins, look-ups), by pass (claims) or by second (marks, touches
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
@@ -27,7 +27,6 @@ RELEASES_READ: Final = 500  # what `read.lua` tells at once
 SPENT_MAX: Final = 200_000  # numbers this process saw spent, newest kept: what `heal` carries back
 CHANGE_TRIES: Final = 5
 TOUCH_WAITERS_MAX: Final = 15  # an admission has 16 requests in flight at most
-ANY_ENTRY_S: Final = 2**40  # later than any: whatever was issued up to now
 CAUSE_S: Final = 300.0  # everybody has polled many times by then
 
 T = TypeVar("T")
@@ -135,12 +134,12 @@ class RoomQueue:
         """The upstream has so many left: the smallest of a second becomes the room's stock."""
         self._remaining = remaining if self._remaining is None else min(self._remaining, remaining)
 
-    def release_soon(self, one: bytes, entered_at_s: int = ANY_ENTRY_S) -> None:
+    def release_soon(self, one: bytes, entered_at_s: int) -> None:
         """End an admission with the next batch; this gateway refuses it from now on.
 
-        Who knows when it was entered says so: then a batch that is sent again ends nothing that was entered since.
+        `entered_at_s`: of the entry that ends, so that a batch that is sent again ends nothing that was entered since.
         """
-        self._revoke(one, max(self.clock.now_s(), entered_at_s if entered_at_s < ANY_ENTRY_S else 0))
+        self._revoke(one, max(self.clock.now_s(), entered_at_s))
         self._releases[one] = entered_at_s
 
     # --- what asks Redis ------------------------------------------------------------------------------------------
@@ -171,12 +170,6 @@ class RoomQueue:
         if contact.number:  # 0: a provisional place, which has none to give up
             self._note_spent(contact.number)
         return has_left
-
-    async def release(self, ids: Sequence[bytes]) -> None:
-        """End admissions: refused here at once, everywhere with the next board."""
-        for one in ids:
-            self._revoke(one, self.clock.now_s())
-        await self._asking(self.store.release(ids))
 
     async def change_settings(
         self, change: Callable[[SettingsRecord], SettingsRecord], expected_version: int | None = None
@@ -210,9 +203,8 @@ class RoomQueue:
     # --- the loops' part ------------------------------------------------------------------------------------------
 
     async def read_board(self) -> None:
-        have = self.board
         while True:
-            ranks_version = have.ranks.version if have else 0
+            ranks_version = self.board.ranks.version if self.board else 0
             reading = await self._asking(self.store.read(ranks_version, self.record.version, self._released_us))
             self._learn(reading)
             if len(reading.releases) < RELEASES_READ:

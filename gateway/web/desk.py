@@ -150,11 +150,8 @@ class Desk:
         if self.queue.board is None or self.queue.is_stale():
             return RoomState.UNREACHABLE
         state = self.queue.board.room_state(self.room.waiting_max)
-        if (
-            state is RoomState.IDLE and self.queue.claims.is_shut
-        ):  # the bank takes nobody: the door is shut for newcomers too
-            return RoomState.QUEUEING
-        return state
+        # While the bank takes nobody the door is shut for newcomers, too.
+        return RoomState.QUEUEING if state is RoomState.IDLE and self.queue.claims.is_shut else state
 
     def credential(self, request: web.BaseRequest) -> Credential:
         """The tokens the request brought that count. Two cookies of one name are none: a neighbour may have tossed one."""

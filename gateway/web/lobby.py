@@ -59,7 +59,7 @@ class Lobby:
 
     def poll(self, request: web.BaseRequest) -> Ready | None:
         """The answer to a status that the board alone can give, without another await; None: `serve` it."""
-        if not self._may_be_ready(request):
+        if request.method != "GET" or not self._may_be_ready(request):
             return None
         now_s = self.desk.queue.clock.now_s()
         verified = self.desk.ticket_alone(request, now_s)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.errors import Unreachable
 from gateway.queue.connect import open_redis, refusal
-from tests.conftest import redis_server
+from tests.conftest import free_port, redis_server
 
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
@@ -36,3 +37,12 @@ async def test_a_database_that_is_not_there_is_refused(kind: str) -> None:
         await connection.close()
     finally:
         server.remove()
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+async def test_a_server_that_is_not_there_is_unreachable_whatever_the_client_calls_it(scheme: str) -> None:
+    """Section 9: all failures of Redis are one thing; redis-py's Cluster client has an exception of a family of its own."""
+    connection = await open_redis(f"{scheme}://127.0.0.1:{free_port()}", "state")
+    with pytest.raises(Unreachable):
+        await refusal(connection)
+    await connection.close()

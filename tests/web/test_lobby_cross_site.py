@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.web.gatewayfixture import OpenHouse, house_opener, protecting
+from gateway.model import Contact, Rate
+from tests.web.gatewayfixture import OpenHouse, house_opener, protecting, until
 
 open_house = pytest.fixture(house_opener)
 APP_ORIGIN = "https://app.example"
@@ -99,3 +100,17 @@ async def test_a_wrong_method_is_told_the_right_ones(
     assert (answer.status, answer.headers["Allow"]) == (405, allowed)
     assert answer.json["type"] == "method-not-allowed"
     assert (await house.visitor().ask("OPTIONS", f"/_waitroom/{room.id}/{path}")).headers["Allow"] == allowed
+
+
+async def test_only_a_get_with_a_ticket_is_answered_as_a_poll(open_house: OpenHouse) -> None:
+    """Section 8: a place is asked for by GET; another method gets 405, also where the board could answer it."""
+    room = protecting("polled", drain_rate=Rate(1, "h"), burst=2)
+    house = await open_house(room)
+    await house.queue(room).store.check_in([Contact(number.to_bytes(16)) for number in range(30)])
+    visitor = house.visitor(Accept="application/json")
+    await visitor.join(room, "k" * 22)
+    number = (await visitor.see(room))["number"]
+    await until(lambda: house.queue(room).board.knows(number, 1))
+    for method in ("POST", "PUT", "DELETE"):
+        answer = await visitor.ask(method, f"/_waitroom/{room.id}/status")
+        assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")

@@ -27,6 +27,7 @@ The rules: pure decisions, no clock and no network
     rules/pacing.py       settings as the door counts them
     rules/settings.py     what an operator's patch makes of them
     rules/headers.py      what an intermediary does to HTTP/1.1 heads
+    rules/head.py         what is one whole, plain GET, and where requests end
     rules/body.py         where an answer's body ends
 
 The queue: the only speaker of Redis
@@ -41,6 +42,7 @@ The queue: the only speaker of Redis
 The loops and the faces
     drain.py              ticks, boards, marks, held claims, healing
     web/listener.py       an open port, and what gets as far as the gate
+    web/express.py        what the crowd asks over and over, answered from its bytes
     web/gate.py           the way in: judge a request, then act
     web/desk.py           what all faces of one room share
     web/lobby.py          the waiting visitor's side: join, status, claim, leave, renew

@@ -87,7 +87,8 @@ class Gateway:
             await self._end()
             raise
         limits = Limits(header_bytes_max=server.header_bytes_max, connections_max=server.connections_max)
-        self._listeners = [Listener(self._gate().serve, limits), Listener(self._operator_port().handle)]
+        gate = self._gate()
+        self._listeners = [Listener(gate.serve, limits, gate.express.answer), Listener(self._operator_port().handle)]
         for listener, sock in zip(self._listeners, sockets, strict=True):
             await listener.open(sock)
         public, operator = map(_address, sockets)

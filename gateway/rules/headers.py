@@ -57,9 +57,14 @@ def framing_fault(version: tuple[int, int], headers: Iterable[Header]) -> str | 
         return "Content-Length is not one number"
     if len(hosts) > 1 or (not hosts and version == (1, 1)):
         return "Host is not there once"
-    if hosts and not _HOST.fullmatch(hosts[0]):
+    if hosts and not is_host(hosts[0]):
         return "Host is not a name with an optional port"
     return None
+
+
+def is_host(value: bytes) -> bool:
+    """A name or address with an optional port (RFC 9112, 3.2)."""
+    return _HOST.fullmatch(value) is not None
 
 
 def _coding_fault(version: tuple[int, int], codings: list[bytes], lengths: list[bytes]) -> str | None:

@@ -180,15 +180,6 @@ class Desk:
             from_cookie,
         )
 
-    def ticket_alone(self, request: web.BaseRequest, now_s: float) -> Verified[Ticket] | None:
-        """The ticket of a poll, where it counts and nothing else of the request matters."""
-        headers = request.headers
-        cookies = headers.getall("Cookie", None)
-        texts = cookie_values(cookies, self.ticket_cookie) if cookies else None
-        texts = texts or headers.getall("Waitroom-Ticket", None)
-        found = self._one(self.tickets, texts, int(now_s)) if texts else None
-        return found if isinstance(found, Verified) else None
-
     def _one(self, cache: VerifiedCache[T], texts: list[str], now_s: int) -> Verified[T] | Refusal | None:
         return cache.read(texts[0], self.room.id, now_s) if len(texts) == 1 else None
 

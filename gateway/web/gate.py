@@ -26,6 +26,7 @@ from gateway.rules.tokens import subject_of
 from gateway.web import answers
 from gateway.web.auth import Auth
 from gateway.web.desk import Desk
+from gateway.web.express import Express, RoomExpress
 from gateway.web.lobby import Lobby
 from gateway.web.passage import Passage
 from gateway.web.ready import Ready, ReadyHead
@@ -69,7 +70,7 @@ class Surroundings:
 
 
 class Gate:
-    """The public port's handler: `serve(request)`. `wall_s` is for signatures alone."""
+    """The public port's handler: `serve(request)`, and `express` for what needs no request. `wall_s` is for signatures alone."""
 
     def __init__(
         self,
@@ -83,7 +84,8 @@ class Gate:
         self._here = surroundings
         self._desks = desks
         self._lobbies = {room: Lobby(desk, surroundings.trusted_proxies) for room, desk in desks.items()}
-        self._polled = {f"/_waitroom/{room}/status": lobby for room, lobby in self._lobbies.items()}
+        expresses = {room: RoomExpress(lobby.desk, lobby.polls) for room, lobby in self._lobbies.items()}
+        self.express = Express(expresses, events.answered_request)
         self._page_heads = {room: page_head(desk) for room, desk in desks.items()}
         self._auth = Auth(surroundings, desks, wall_s)
         self._upstreams = upstreams
@@ -94,10 +96,6 @@ class Gate:
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         started_s = perf_counter()
-        lobby = self._polled.get(request.raw_path)
-        if lobby is not None and (ready := lobby.poll(request)) is not None:  # most of what a crowd asks
-            self._events.answered_request(Kind.STATUS, perf_counter() - started_s)
-            return ready
         kind, response = await self._judge(request)
         self._events.answered_request(kind, perf_counter() - started_s)
         return response

@@ -19,8 +19,10 @@ from typing import Final, cast
 
 from aiohttp import http_parser, web
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from gateway.errors import StartError
+from gateway.rules.head import Boundary, Whereabouts
 from gateway.rules.headers import framing_fault
 from gateway.web.ready import Ready
 
@@ -28,6 +30,7 @@ log = logging.getLogger("waitroom")
 
 FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Express = Callable[[bytes], bytes | None]  # a whole request in, its whole answer out; None: the handler knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +64,19 @@ def bind(host: str, port: int, *, backlog: int = 4096) -> socket.socket:
     return sock
 
 
+def _no_express(_data: bytes) -> bytes | None:
+    return None
+
+
 class Listener:
     """One port and its connections. `open`, then `begin_lame_duck` and `close` in that order to lose nothing."""
 
-    def __init__(self, handler: Handler, limits: Limits | None = None) -> None:
+    def __init__(self, handler: Handler, limits: Limits | None = None, express: Express = _no_express) -> None:
         if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
             raise StartError("aiohttp runs on its pure-Python parser, which is not safe here: install a binary wheel")
         self.limits = limits or Limits()
         self.is_lame_duck = False
+        self.express = express
         self._handler = handler
         self._web = web.Server(self._answer, handler_cancellation=True)
         self._server: asyncio.Server | None = None
@@ -133,7 +141,7 @@ def refusal(status: int) -> web.Response:
 class Connection(web.RequestHandler):
     """aiohttp's connection with the deadlines it lacks, and without its talkative error pages."""
 
-    __slots__ = ("_head_bytes", "_head_late", "_limits", "_listener", "_unsent_bytes", "_write_late")
+    __slots__ = ("_boundary", "_head_bytes", "_head_late", "_limits", "_listener", "_unsent_bytes", "_write_late")
 
     def __init__(self, listener: Listener, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
         limits = listener.limits
@@ -151,6 +159,7 @@ class Connection(web.RequestHandler):
         )
         self._listener = listener
         self._limits = limits
+        self._boundary = Boundary()
         self._head_late: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._write_late: asyncio.TimerHandle | None = None
@@ -171,9 +180,13 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._boundary.at is Whereabouts.BETWEEN and self._answer_at_once(data):
+            return
+        before = len(self._messages)
         super().data_received(data)
+        self._follow(data, before)
         # Most heads come in one segment and never get here with the waiter still waiting: no timer for them.
-        if self._waiter is not None and not self._waiter.done() and not self._messages:
+        if self._is_waiting():
             self._head_bytes += len(data)
             if self._head_late is None and data:
                 self._head_late = self._loop.call_later(self._limits.head_timeout_s, self.force_close)
@@ -183,6 +196,28 @@ class Connection(web.RequestHandler):
             self._head_late.cancel()
             self._head_late = None
             self._head_bytes = 0
+
+    def _answer_at_once(self, data: bytes) -> bool:
+        """Go the express way, where nothing else is under way on this connection and the client takes its answers."""
+        if not self._is_waiting() or self._paused or self._close or self._force_close or self._listener.is_lame_duck:
+            return False
+        answer = self._listener.express(data)
+        if answer is None:
+            return False
+        assert self.transport is not None
+        self.transport.write(answer)
+        self._next_keepalive_close_time = self._loop.time() + self._limits.idle_timeout_s
+        return True
+
+    def _is_waiting(self) -> bool:
+        """Every request so far was answered, and the task waits for the next one."""
+        return self._waiter is not None and not self._waiter.done() and not self._messages
+
+    def _follow(self, data: bytes, before: int) -> None:
+        """Keep account of where this connection's requests end."""
+        requests = len(self._messages) - before
+        body_bytes = body_bytes_of(*self._messages[-1]) if requests and not self._upgraded else None
+        self._boundary.follow(data, requests, body_bytes)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -219,6 +254,16 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun: another one would land inside it")
         return refusal(431 if isinstance(exc, LineTooLong) else status)
+
+
+def body_bytes_of(message: object, payload: StreamReader) -> int | None:
+    """How long the body of a parsed head is, None where only its end will tell."""
+    if not isinstance(message, http_parser.RawRequestMessage):  # it could not be parsed
+        return None
+    if payload is EMPTY_PAYLOAD:
+        return 0
+    length = message.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() else None
 
 
 async def read_body(request: web.BaseRequest, bytes_max: int, timeout_s: float = 10.0) -> bytes | None:

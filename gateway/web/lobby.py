@@ -57,14 +57,6 @@ class Lobby:
         for method, path in self._routes:
             self._methods.setdefault(path, []).append(method)
 
-    def poll(self, request: web.BaseRequest) -> Ready | None:
-        """The answer to a status that the board alone can give, without another await; None: `serve` it."""
-        if request.method != "GET" or not self._may_be_ready(request):
-            return None
-        now_s = self.desk.queue.clock.now_s()
-        verified = self.desk.ticket_alone(request, now_s)
-        return None if verified is None else self.polls.answer(verified, now_s, _random())
-
     def _may_be_ready(self, request: web.BaseRequest) -> bool:
         """Whether the answer may be one of the prebuilt ones, which are JSON and say nothing of origins."""
         is_of_origin = bool(self.desk.room.origins) and "Origin" in request.headers

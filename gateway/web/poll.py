@@ -53,8 +53,8 @@ class Polls:
         self._stamped_s = 0.0
         self._now = ""
 
-    def answer(self, verified: Verified[Ticket], now_s: float, chance: float) -> Ready | None:
-        """To a poll, from the board."""
+    def answer(self, verified: Verified[Ticket], now_s: float, chance: float) -> bytes | None:
+        """To a poll, from the board: head and body."""
         queue, ticket, form = self._queue, verified.token, self._current()
         number = ticket.number
         if (
@@ -72,7 +72,7 @@ class Polls:
         expected_s = form.base_s + position * form.step_s
         waited_s = max(0.0, now_s - ticket.joined_at_s)
         body = self._fill(form, number, position, expected_s, waited_s, now_s, chance).encode()
-        return Ready(self._head.of(len(body), now_s), body)
+        return b"%b\r\n%b" % (self._head.of(len(body), now_s), body)
 
     def seat(self, identity: bytes, standing: Standing, chance: float, *, in_body: bool) -> Ready | None:
         """To a join that was seated above the cursor just now; the ticket goes into the body or a cookie."""

@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, assert_never
 
 from gateway.errors import Unknown, Unreachable
 from gateway.queue.room import RoomQueue
+from gateway.queue.store import Healing
 from gateway.tasks import Owner
 
 log = logging.getLogger("waitroom.drain")
@@ -79,8 +80,8 @@ class Drain:
     async def _board(self) -> float:
         queue, now_s = self._queue, self._queue.clock.monotonic()
         try:
-            if queue.needs_heal and await queue.heal():
-                log.warning("room_healed", extra={"room": queue.room.id, "epoch": queue.memory.epoch})
+            if queue.needs_heal:
+                self._tell(await queue.heal())
             await queue.publish()
             await queue.census()
             await queue.read_board()
@@ -91,6 +92,20 @@ class Drain:
             self._events.beat(queue, now_s - self._beat_at_s, is_upstream_up=self._is_upstream_up())
             self._beat_at_s = now_s
         return BOARD_S
+
+    def _tell(self, done: Healing | None) -> None:
+        facts = {"room": self._queue.room.id, "epoch": self._queue.memory.epoch}
+        match done:
+            case Healing.HEALED:
+                log.warning("room_healed", extra=facts)
+            case Healing.CONTINUED:
+                log.info("room_continued", extra=facts)
+            case Healing.MADE:
+                log.info("room_made", extra=facts)
+            case None:
+                pass
+            case _:
+                assert_never(done)
 
     async def _tick(self) -> float:
         queue = self._queue
@@ -117,6 +132,6 @@ class Drain:
         return MARKS_S
 
     async def _releases(self) -> float:
-        freed = await self._queue.flush_releases()
-        self._events.released(self._queue.room.id, freed)
+        await self._queue.flush_releases()
+        self._events.released(self._queue.room.id, self._queue.take_freed())
         return RELEASES_S

@@ -54,6 +54,9 @@ class Instruments:
     def left(self, room: str) -> None:
         self._metrics.rooms[room].ended[Ending.LEFT].inc()
 
+    def reset(self, room: str, ended: int) -> None:
+        self._metrics.rooms[room].ended[Ending.RESET].inc(ended)
+
     def released(self, room: str, count: int) -> None:
         self._metrics.rooms[room].ended[Ending.RELEASED].inc(count)
 
@@ -101,12 +104,9 @@ class Instruments:
     # --- the upstreams ------------------------------------------------------------------------------------------------
 
     def answered(self, upstream: str, seconds: float) -> None:
-        self._metrics.upstreams[upstream].seconds.observe(seconds)
+        self._metrics.upstream_seconds.add(upstream, seconds)
 
     def failed(self, upstream: str, kind: str) -> None:
         self._metrics.upstreams[upstream].failed(kind)
         if kind == "busy":
             self._metrics.shed[Shed.UPSTREAM_IN_FLIGHT].inc()
-
-    def in_flight(self, upstream: str, count: int) -> None:
-        """Nothing: the gauge asks at each scrape."""

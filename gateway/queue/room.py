@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from itertools import islice, takewhile
+from typing import Any, Final, TypeVar
 
 from gateway.errors import Unknown, Unreachable
 from gateway.model import Admission, Code, Contact, Memory, Room, RoomSettings, SettingsRecord, Standing, Ticket, Touch
 from gateway.queue.batching import Batcher
 from gateway.queue.claims import Claims
-from gateway.queue.store import Reading, RoomStore
+from gateway.queue.store import Healing, Reading, RoomStore
 from gateway.rules import pacing
 from gateway.rules.board import STALE_AFTER_S, Board, Census, Ranks
 from gateway.tasks import Owner
 
 MARKS_MAX: Final = 500  # numbers a call
 TOUCHES_MAX: Final = 250
-REVOKED_MAX: Final = 1_000_000  # 1,000 releases/s for a session of 10 minutes, and half as much again; 120 MB
+REVOKED_MAX: Final = 1_000_000  # 1,000 releases/s for a session of 10 minutes, and half as much again; 130 MB
 RELEASE_LEEWAY_S: Final = 120
 RELEASES_READ: Final = 500  # what `read.lua` tells at once
 SPENT_MAX: Final = 200_000  # numbers this process saw spent, newest kept: what `heal` carries back
@@ -74,6 +75,7 @@ class RoomQueue:
         self._heals_seen: int | None = None
         self._remaining: int | None = None
         self._releases: dict[bytes, int] = {}  # id -> when the admission that ends was entered
+        self._freed = 0
         self._healed_at_s: float | None = None
 
     # --- what needs no Redis --------------------------------------------------------------------------------------
@@ -145,44 +147,51 @@ class RoomQueue:
     # --- what asks Redis ------------------------------------------------------------------------------------------
 
     async def check_in(self, contact: Contact) -> Standing:
-        self._refuse_while_unreachable()
+        await self._may_ask_for(contact.id)
         return self._judge(await self._asking(self._check_ins.submit(contact)))
 
     async def enter(self, contact: Contact) -> Standing:
-        self._refuse_while_unreachable()
+        await self._may_ask_for(contact.id)
         standing = self._judge(await self._asking(self._entries.submit(contact)))
-        if standing.code is Code.ADMITTED and contact.number:
-            self._note_spent(contact.number)
+        if standing.code is Code.ADMITTED:
+            self._note_spent(contact.number, standing.number)
         return standing
 
     async def claim(self, ticket: Ticket) -> Standing:
-        self._refuse_while_unreachable()
+        await self._may_ask_for(ticket.id)
         standing = await self._asking(self.claims.claim(ticket))
         if standing.code is Code.LOST:  # this Redis has lost the place: seat it again, then claim
             await self.check_in(Contact(ticket.id, ticket.number, ticket.epoch))
             standing = await self._asking(self.claims.claim(ticket))
         if standing.code is Code.ADMITTED:
-            self._note_spent(ticket.number)
+            self._note_spent(ticket.number, standing.number)
         return self._judge(standing)
 
     async def leave(self, contact: Contact) -> bool:
-        has_left = await self._asking(self._leaves.submit(contact))
-        if contact.number:  # 0: a provisional place, which has none to give up
-            self._note_spent(contact.number)
-        return has_left
+        left = await self._asking(self._leaves.submit(contact))
+        self._note_spent(contact.number, left)
+        return left > 0
 
     async def change_settings(
-        self, change: Callable[[SettingsRecord], SettingsRecord], expected_version: int | None = None
+        self,
+        change: Callable[[SettingsRecord], SettingsRecord],
+        expected_version: int | None = None,
+        *,
+        names_stock: bool = False,
     ) -> SettingsRecord | None:
-        """Compute new settings from those stored and write them; None when `expected_version` is not in force."""
+        """Compute new settings from those stored and write them; None when `expected_version` is not in force.
+
+        `names_stock`: the change says what the stock is, so what the upstream reported is over, also at the same figure.
+        """
         for _ in range(CHANGE_TRIES):
             await self.read_board()
             if expected_version is not None and self.record.version != expected_version:
                 return None
             changed = change(self.record)
-            if (changed.base, changed.overrides) == (self.record.base, self.record.overrides):
+            if not names_stock and (changed.base, changed.overrides) == (self.record.base, self.record.overrides):
                 return self.record
-            if await self._asking(self.store.write_settings(changed)):
+            if await self._asking(self.store.write_settings(changed, names_stock=names_stock)):
+                await self.census()
                 await self.read_board()
                 return self.record
         raise Unreachable(f"room {self.room.id}: others changed its settings {CHANGE_TRIES} times meanwhile")
@@ -197,7 +206,8 @@ class RoomQueue:
             await self.change_settings(lambda record: replace(record, base=self.base))
             self._is_published = True
 
-    async def reset(self, *, void_admissions: bool) -> int:
+    async def reset(self, *, void_admissions: bool) -> tuple[int, int]:
+        """The epoch in force now, and how many places and leases ended."""
         return await self._asking(self.store.reset(void_admissions=void_admissions))
 
     # --- the loops' part ------------------------------------------------------------------------------------------
@@ -231,6 +241,7 @@ class RoomQueue:
         self._remember_census(census)
         if self._heals_seen is not None and census.heals != self._heals_seen:
             self.needs_heal = True  # somebody made the room whole: tell it what this gateway knows
+        if have is not None and census.heals != have.census.heals:  # whoever it was: places are seated again
             self._healed_at_s = self.clock.now_s()
         self._heals_seen = census.heals
 
@@ -266,13 +277,11 @@ class RoomQueue:
             reported=census.reported or (memory.reported if is_untold else 0),
         )
 
-    async def heal(self) -> bool:
-        """Tell Redis what this gateway knows of the room; True when that changed something there."""
+    async def heal(self) -> Healing | None:
+        """Tell Redis what this gateway knows of the room; None when that changed nothing there."""
         self.needs_heal = False  # a proof that arrives meanwhile asks for another
         try:
-            changed = await self._asking(self.store.heal(self.memory, self.record))
-            if self.memory.reported:  # what the upstream had left; the script keeps the lowest
-                await self._asking(self.store.lower_stock(self.memory.reported - 1))
+            done = await self._asking(self.store.heal(self.memory, self.record))
             spent = list(self._spent)
             for start in range(0, len(spent), MARKS_MAX):
                 await self._asking(self.store.respend(self.memory.epoch, spent[start : start + MARKS_MAX]))
@@ -280,24 +289,34 @@ class RoomQueue:
             self.needs_heal = True
             raise
         self._heals_seen = None  # told: the next board is news, not a reason to tell again
-        if changed and self.memory.highest_number > 0:
+        if done is Healing.HEALED and self.memory.highest_number > 0:
             self._healed_at_s = self.clock.now_s()
-        return changed
+        return done
 
-    async def flush_releases(self) -> int:
-        """Send the releases and the stock that upstreams told of; answers the slots that freed. What fails is sent again."""
-        freed = 0
+    async def seal(self) -> None:
+        """Note the room's last write: this gateway is about to stop the server, and nobody else writes any more.
+
+        The next one may go on without a gap where the data still end with it. It takes note once: a state file that is
+        read loses it before anything is written.
+        """
+        self.memory = replace(self.memory, sealed_us=await self._asking(self.store.last_write_us()))
+
+    def take_freed(self) -> int:
+        """How many slots releases have freed since the last time."""
+        freed, self._freed = self._freed, 0
+        return freed
+
+    async def flush_releases(self) -> None:
+        """Send the releases and the stock that upstreams told of. What fails is sent again."""
         while self._releases:
-            batch = dict([self._releases.popitem() for _ in range(min(len(self._releases), MARKS_MAX))])
-            try:
-                freed += await self._asking(self.store.release(list(batch), list(batch.values())))
-            except Unreachable:
-                self._releases = batch | self._releases
-                raise
+            batch = dict(islice(self._releases.items(), MARKS_MAX))
+            self._freed += await self._asking(self.store.release(list(batch), list(batch.values())))
+            for one, entered_at_s in batch.items():  # not before: `_may_ask_for` looks here
+                if self._releases.get(one) == entered_at_s:
+                    del self._releases[one]
         if (remaining := self._remaining) is not None:
             await self._asking(self.store.lower_stock(remaining))
             self._remaining = None if self._remaining == remaining else self._remaining
-        return freed
 
     async def flush_marks(self) -> None:
         """Send the marks and touches gathered since the last time; what fails is sent again."""
@@ -323,10 +342,15 @@ class RoomQueue:
                 for on_answer in waiting:
                     on_answer(lease_us)
 
-    def _refuse_while_unreachable(self) -> None:
-        """The loops find out when Redis is back; a visitor's request would only wait with them."""
+    async def _may_ask_for(self, one: bytes) -> None:
+        """Raises Unreachable without asking while Redis is: the loops find out when it is back, a request would only wait.
+
+        Whoever comes back at once after a release must not be told of the session that it ends.
+        """
         if not self.is_reachable:
             raise Unreachable(f"room {self.room.id}: Redis cannot be reached")
+        if one in self._releases:
+            await self.flush_releases()
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
@@ -350,18 +374,25 @@ class RoomQueue:
             raise Unknown(f"room {self.room.id}: Redis is behind a ticket that was signed")
         return standing
 
-    def _note_spent(self, number: int) -> None:
-        self._spent[number] = None
-        if len(self._spent) > SPENT_MAX:
-            del self._spent[next(iter(self._spent))]
+    def _note_spent(self, *numbers: int) -> None:
+        """The ticket's and the place's, which differ where an older ticket of the same id has won; 0 is none."""
+        self._spent |= dict.fromkeys(filter(None, numbers))
+        _keep_newest(self._spent, SPENT_MAX)
 
     def _forget_old_releases(self) -> None:
         """Admissions that were issued before these releases have expired by now."""
         until_s = self.clock.now_s() - self.room.session_s - RELEASE_LEEWAY_S
-        while self._revoked and next(iter(self._revoked.values())) < until_s:
-            del self._revoked[next(iter(self._revoked))]
+        old = [one for one, _ in takewhile(lambda entry: entry[1] < until_s, self._revoked.items())]
+        for one in old:
+            del self._revoked[one]
 
     def _revoke(self, one: bytes, released_s: float) -> None:
         self._revoked[one] = max(released_s, self._revoked.pop(one, 0.0))  # to the end: the newest are kept
-        if len(self._revoked) > REVOKED_MAX:
-            del self._revoked[next(iter(self._revoked))]
+        _keep_newest(self._revoked, REVOKED_MAX)
+
+
+def _keep_newest(memory: dict[Any, Any], entries_max: int) -> None:
+    """Twentieths at once: the oldest key of a dict is found by a walk over all that were deleted before it."""
+    if len(memory) > entries_max:
+        for oldest in list(islice(memory, entries_max // 20)):
+            del memory[oldest]

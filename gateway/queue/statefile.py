@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import threading
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,24 @@ class StateFile:
         try:
             document = json.loads(self._path.read_text())
             record = SettingsRecord(**document["settings"]) if document["settings"] else None
-            return _checked(Memory(**document["memory"])), record
+            memory = _checked(Memory(**document["memory"]))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as fault:
             log.warning("state_file_unusable", extra={"file": str(self._path), "fault": str(fault)})
             return None
+        else:
+            return self._unsealed(memory, document), record
+
+    def _unsealed(self, memory: Memory, document: dict[str, Any]) -> Memory:
+        """The seal is good once: were it found again after a crash, numbers given meanwhile would be given twice."""
+        opened = replace(memory, sealed_us=0)
+        try:
+            self._save(document | {"memory": asdict(opened)})
+        except OSError as fault:
+            log.warning("state_file_unusable", extra={"file": str(self._path), "fault": str(fault)})
+            return opened
+        return memory
 
     def save(self, memory: Memory, record: SettingsRecord) -> None:
         """Replace the file as a whole, so that a crash leaves the old one. Nothing is written when nothing changed.
@@ -52,6 +64,11 @@ class StateFile:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
         self._written = document
 
 

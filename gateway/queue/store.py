@@ -11,51 +11,24 @@ Theory of operation
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from enum import StrEnum
 from time import perf_counter
 from typing import Any, Final
 
 from gateway.errors import Unknown
 from gateway.model import ClaimTry, Code, Contact, Memory, Room, SettingsRecord, Standing, Touch
 from gateway.queue.connect import Connection, Value
+from gateway.queue.scripts import SCRIPTS
 from gateway.rules import pacing
 from gateway.rules.board import FIELDS, Census
 
 SCAN_MAX: Final = 500  # places a tick may look at, entries an upkeep may remove
 UNCONFIRMED_US: Final = 30_000_000  # an instant entry's slot until its admission comes back
-KEY_NAMES: Final = (
-    *("pace", "settings", "queue", "called", "door", "held", "active", "revoked"),
-    *("seen:0", "seen:1", "seen:2", "kept:0", "kept:1", "kept:2", "spent", "board", "ranks", "arrivals"),
-    "entered",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    name: str
-    source: str
-    sha: str
-
-
-def _load(name: str) -> Script:
-    folder = files("gateway.queue") / "lua"
-    source = (folder / "root.lua").read_text() + (folder / f"{name}.lua").read_text()
-    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
-
-
-SCRIPTS: Final = {
-    name: _load(name)
-    for name in (
-        *("checkin", "mark", "tick", "upkeep", "claim", "enter", "touch", "leave", "release"),
-        *("settings", "stock", "reset", "heal", "respend", "census", "read"),
-    )
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +40,14 @@ class Reading:
     ranks: str
     settings: SettingsRecord | None
     releases: list[tuple[bytes, int]]  # id, stamp in microseconds, ascending; 500: there are more to read at once
+
+
+class Healing(StrEnum):
+    """What `heal` did: made a new room, let one go on that its server kept whole, or brought back what was lost."""
+
+    MADE = "made"
+    CONTINUED = "continued"
+    HEALED = "healed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +83,16 @@ class RoomStore:
         self._connection = connection
         self._on_call = on_call
         self.room = room
-        self._keys = [f"waitroom:{{{room.id}}}:{name}" for name in KEY_NAMES]
+        self._keys = {
+            script.name: [f"waitroom:{{{room.id}}}:{name}" for name in script.keys] for script in SCRIPTS.values()
+        }
         self.now_us: int | None = None
 
     async def _run(self, name: str, *args: Value) -> Any:
         script = SCRIPTS[name]
         now = "" if self.now_us is None else self.now_us
         started = perf_counter()
-        reply = await self._connection.run(script.sha, script.source, self._keys, (now, *args))
+        reply = await self._connection.run(script.sha, script.source, self._keys[name], (now, *args))
         self._on_call(name, perf_counter() - started)
         if reply and reply[0] == b"unknown":
             raise Unknown(f"room {self.room.id}: this Redis does not know the room, or was replaced")
@@ -119,7 +102,7 @@ class RoomStore:
         args: list[Value] = []
         for contact in contacts:
             arrival = "" if contact.arrived_us is None else contact.arrived_us
-            args += (contact.id, contact.number or "", contact.epoch, arrival)
+            args += (contact.id, f"{contact.number} {contact.epoch}" if contact.number else arrival)
         epoch, flat = await self._run("checkin", *args)
         return [_standing(flat[i], flat[i + 1], flat[i + 2], epoch) for i in range(0, len(flat), 3)]
 
@@ -144,7 +127,8 @@ class RoomStore:
         for contact in contacts:
             args += (contact.id, contact.number or "", contact.epoch if contact.number else "")
         flat = await self._run("enter", *args)
-        return [_standing(code, 0, detail, 0) for code, detail in zip(flat[::2], flat[1::2], strict=True)]
+        answers = zip(contacts, flat[::2], flat[1::2], strict=True)
+        return [_standing(code, one.number, detail, 0) for one, code, detail in answers]
 
     async def touch(self, touches: Sequence[Touch]) -> list[int]:
         """Microseconds of lease for each; 0 where the admission was ended."""
@@ -154,12 +138,13 @@ class RoomStore:
         reply: list[int] = await self._run("touch", *args)
         return reply
 
-    async def leave(self, contacts: Sequence[Contact]) -> list[bool]:
-        """True for each place that was given up just now."""
+    async def leave(self, contacts: Sequence[Contact]) -> list[int]:
+        """The number of each place that was given up just now, else 0."""
         args: list[Value] = []
         for contact in contacts:
             args += (contact.id, contact.number, contact.epoch)
-        return [code == b"left" for code in await self._run("leave", *args)]
+        numbers: list[int] = await self._run("leave", *args)
+        return numbers
 
     async def release(self, ids: Sequence[bytes], entered_at_s: Sequence[int] = ()) -> int:
         """End admissions; answers how many of them held a slot.
@@ -204,9 +189,12 @@ class RoomStore:
         limits |= {name: int(kept[name]) for name in limits if name in kept and name not in pacing.LIVE_LIMITS}
         return [part for pair in limits.items() for part in pair]
 
-    async def write_settings(self, record: SettingsRecord) -> bool:
-        """Write what was computed from `record.version`; False when somebody else wrote meanwhile."""
-        texts = (json.dumps(record.base), json.dumps(record.overrides))
+    async def write_settings(self, record: SettingsRecord, *, names_stock: bool = False) -> bool:
+        """Write what was computed from `record.version`; False when somebody else wrote meanwhile.
+
+        `names_stock`: the operator's word on the stock, be it the same figure, ends what the upstream reported before.
+        """
+        texts = (json.dumps(record.base), json.dumps(record.overrides), "1" if names_stock else "0")
         code, _ = await self._run("settings", record.version, *texts, *self._limits(record))
         return bool(code == b"ok")
 
@@ -214,18 +202,26 @@ class RoomStore:
         """What an upstream has left; only an operator raises it again."""
         await self._run("stock", remaining)
 
-    async def reset(self, epoch: int | None = None, *, void_admissions: bool) -> int:
-        """Raise the epoch and answer the one in force; with `epoch`, only from that one, so that a retry changes nothing."""
-        raised: int = (await self._run("reset", "1" if void_admissions else "0", "" if epoch is None else epoch))[1]
-        return raised
+    async def reset(self, epoch: int | None = None, *, void_admissions: bool) -> tuple[int, int]:
+        """Raise the epoch; answers the one in force, and how many places and leases that ended.
 
-    async def heal(self, memory: Memory, record: SettingsRecord) -> bool:
-        """Make the root whole from what this gateway knows; False when there was nothing to do."""
+        With `epoch`, only from that one, so that a retry changes nothing.
+        """
+        args = ("1" if void_admissions else "0", "" if epoch is None else epoch)
+        _, raised, ended = await self._run("reset", *args)
+        return raised, ended
+
+    async def heal(self, memory: Memory, record: SettingsRecord) -> Healing | None:
+        """Make the root whole from what this gateway knows; None when there was nothing to do."""
         known: list[Value] = [memory.epoch, memory.highest_number, memory.passed, memory.clock_us]
-        known += [memory.active, memory.places, memory.admission_epoch, record.version]
+        known += [memory.active, memory.places, memory.admission_epoch, memory.reported, memory.sealed_us]
         texts = (json.dumps(record.base), json.dumps(record.overrides))
-        reply = await self._run("heal", *known, *texts, *self._limits(record))
-        return bool(reply[0] == b"ok")
+        reply = await self._run("heal", *known, record.version, *texts, *self._limits(record))
+        return None if reply[0] == b"whole" else Healing(reply[0].decode())
+
+    async def last_write_us(self) -> int:
+        """The stamp of the last script that wrote, whatever it was: data that end with it have lost nothing."""
+        return int((await self._run("last"))[1])
 
     async def respend(self, epoch: int, numbers: Sequence[int]) -> None:
         await self._run("respend", epoch, *numbers)
@@ -236,6 +232,6 @@ def _standing(code: bytes, number: int, detail: int | bytes, epoch: int) -> Stan
     if isinstance(detail, int):
         return Standing(Code(code.decode()), number, detail, epoch)
     if code == b"admitted":
-        lease_us, entered_at_s = detail.split()
-        return Standing(Code.ADMITTED, number, int(lease_us), epoch, entered_at_s=int(entered_at_s))
+        lease_us, entered_at_s, *used = map(int, detail.split())
+        return Standing(Code.ADMITTED, (used[0] if used else 0) or number, lease_us, epoch, entered_at_s=entered_at_s)
     return Standing(Code(code.decode()), number, 0, epoch, detail.decode())

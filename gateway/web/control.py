@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from gateway.model import SettingsRecord
@@ -33,8 +34,12 @@ class Control:
             "entries_total": census.entries + census.instants if census else None,
             "drain_rate": str(desk.queue.settings.drain_rate),
             "rate_in_force": round(census.rate_per_s, 3) if census else None,
+            "stock_in_force": self.stock_in_force(room_id),
             "stale": desk.queue.is_stale(),
         }
+
+    def stock_in_force(self, room_id: str) -> int | None:
+        return self._desks[room_id].queue.settings.stock
 
     def board(self, room_id: str) -> dict[str, Any]:
         return board_document(self._desks[room_id])
@@ -45,13 +50,19 @@ class Control:
         base = {name: value for name, value in queue.record.base.items() if name in SETTING_NAMES}
         return replace(queue.record, base=base)
 
-    async def write_settings(self, room_id: str, version: int, overrides: dict[str, Any]) -> SettingsRecord | None:
+    async def write_settings(
+        self, room_id: str, version: int, overrides: dict[str, Any], *, names_stock: bool
+    ) -> SettingsRecord | None:
         queue = self._desks[room_id].queue
-        written = await queue.change_settings(lambda record: replace(record, overrides=overrides), version)
+        change = partial(replace, overrides=overrides)
+        written = await queue.change_settings(change, version, names_stock=names_stock)
         return None if written is None else await self.read_settings(room_id)
 
     async def reset(self, room_id: str, *, void_admissions: bool) -> int:
-        return await self._desks[room_id].queue.reset(void_admissions=void_admissions)
+        desk = self._desks[room_id]
+        epoch, ended = await desk.queue.reset(void_admissions=void_admissions)
+        desk.events.reset(room_id, ended)
+        return epoch
 
     async def report(self, room_id: str, remaining: int | None, released: Sequence[bytes]) -> None:
         queue = self._desks[room_id].queue

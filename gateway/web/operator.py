@@ -44,16 +44,20 @@ MAY: Final[dict[Role, frozenset[str]]] = {
 class Rooms(Protocol):
     """What this port asks of the queue. `Unreachable` becomes 503; every call can be made again.
 
-    `summary` and `board` answer from memory, `read_settings` from Redis. `write_settings` writes overrides that were
-    computed from the record of that version; it answers the new record, or None when somebody else wrote meanwhile.
+    `summary`, `stock_in_force` (the lower of what operators set and the upstream reported) and `board` answer from memory,
+    `read_settings` from Redis. `write_settings` writes overrides that were computed from the record of that version; it
+    answers the new record, or None when somebody else wrote meanwhile. `names_stock` ends what the upstream reported.
     `reset` answers the new epoch.
     """
 
     def ids(self) -> Sequence[str]: ...
     def summary(self, room_id: str) -> dict[str, Any]: ...
+    def stock_in_force(self, room_id: str) -> int | None: ...
     def board(self, room_id: str) -> dict[str, Any]: ...
     async def read_settings(self, room_id: str) -> SettingsRecord: ...
-    async def write_settings(self, room_id: str, version: int, overrides: dict[str, Any]) -> SettingsRecord | None: ...
+    async def write_settings(
+        self, room_id: str, version: int, overrides: dict[str, Any], *, names_stock: bool
+    ) -> SettingsRecord | None: ...
     async def reset(self, room_id: str, *, void_admissions: bool) -> int: ...
     async def report(self, room_id: str, remaining: int | None, released: Sequence[bytes]) -> None: ...
 
@@ -188,6 +192,7 @@ class OperatorPort:
             "base": record.base,
             "overrides": record.overrides,
             "settings": {**record.base, **record.overrides},
+            "stock_in_force": self._rooms.stock_in_force(room_id),
             "board": self._rooms.board(room_id),
         }
         return _json(body, headers={"ETag": _etag(record)})
@@ -214,11 +219,13 @@ class OperatorPort:
             overrides = patched(before.base, before.overrides, patch)
             if isinstance(overrides, list):
                 return Problem(422, "Nothing was changed.", tuple(_error(fault, patch) for fault in overrides))
-            if overrides == before.overrides:
+            # To name the stock is to say what is left: that ends the upstream's report, also where the figure is the same.
+            names_stock = isinstance(patch, dict) and "stock" in patch
+            if overrides == before.overrides and not names_stock:
                 return self._room(room_id, before)
-            after = await self._rooms.write_settings(room_id, before.version, overrides)
+            after = await self._rooms.write_settings(room_id, before.version, overrides, names_stock=names_stock)
             if after is not None:
-                _log_change(who, room_id, before, after)
+                _log_change(who, room_id, before, after, {"stock"} if names_stock else set())
                 return self._room(room_id, after)
         return Problem(503, "Others keep changing these settings.", headers=(("Retry-After", "1"),))
 
@@ -350,9 +357,10 @@ def _refuse(constant: str) -> None:
     raise ValueError(constant)  # NaN and Infinity are not JSON
 
 
-def _log_change(who: Operator, room_id: str, before: SettingsRecord, after: SettingsRecord) -> None:
+def _log_change(who: Operator, room_id: str, before: SettingsRecord, after: SettingsRecord, renewed: set[str]) -> None:
     names = before.overrides.keys() | after.overrides.keys()
-    changed = sorted(name for name in names if before.overrides.get(name) != after.overrides.get(name))
+    differ = {name for name in names if before.overrides.get(name) != after.overrides.get(name)}
+    changed = sorted(differ | renewed)
     was, now = {**before.base, **before.overrides}, {**after.base, **after.overrides}
     log.warning(
         "settings_changed",

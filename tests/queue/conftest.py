@@ -9,7 +9,8 @@ import pytest
 
 from gateway.model import ClaimTry, Code, Contact, Memory, SettingsRecord, Standing, Touch
 from gateway.queue.connect import Connection, open_redis
-from gateway.queue.store import KEY_NAMES, RoomStore
+from gateway.queue.scripts import KEY_NAMES
+from gateway.queue.store import Healing, RoomStore
 from gateway.rules.board import Census
 from gateway.rules.pacing import as_document
 from tests.conftest import RedisServer, make_room
@@ -44,7 +45,7 @@ class Scene:
     def record(self, version: int = 0, **overrides: object) -> SettingsRecord:
         return SettingsRecord(version, as_document(self.room.settings), overrides)
 
-    async def open(self, memory: Memory | None = None, record: SettingsRecord | None = None) -> bool:
+    async def open(self, memory: Memory | None = None, record: SettingsRecord | None = None) -> Healing | None:
         return await self.store.heal(memory or Memory(), record or self.record())
 
     async def run(
@@ -82,7 +83,8 @@ class Scene:
         return [one.number for one in await self.claim(*numbers, gateway=gateway) if one.code is Code.ADMITTED]
 
     async def leave(self, *numbers: int) -> list[bool]:
-        return await self.store.leave([Contact(ident(one), one, self.epoch) for one in numbers])
+        left = await self.store.leave([Contact(ident(one), one, self.epoch) for one in numbers])
+        return [number > 0 for number in left]
 
     async def touch(self, *visitors: int, issued_at_s: int = START_S) -> list[int]:
         return await self.store.touch([Touch(ident(one), self.epoch, issued_at_s) for one in visitors])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from gateway.queue.store import SCRIPTS, Script
+from gateway.queue.scripts import SCRIPTS
 from tests.conftest import RedisServer
 from tests.simulation.crowd import DirectConnection
 from tests.simulation.scenes import SCENES, walk
@@ -40,8 +41,8 @@ PLANTED = {
         "local ghosts = 0",
     ),
     "a lease is too short": (
-        "push(leases, whole(p.clock + s.session), id)",
-        "push(leases, whole(p.clock + s.session / 2), id)",
+        "push(leases, p.clock + s.session, id)",
+        "push(leases, p.clock + s.session / 2, id)",
     ),
     "check-in ignores the epoch": ("if epoch < p.epoch then return push(answer, 'ended', number, 0) end", ""),
     "claims ignore the epoch": ("if epoch < p.epoch then return 'ended', 0 end", ""),
@@ -69,6 +70,8 @@ PLANTED = {
     "a raise comes at once": ("math.min(s.rate, math.ceil(p.rate * 1.26))", "s.rate"),
     "every tick is on time": ("if p.clock < p.tick_due then", "if false then"),
     "instant entries overtake": ("if above + held + young_calls(p) > 0", "if false"),
+    "newcomers are not marked present": ("mark_new(p, first, p.next - 1)", ""),
+    "one newcomer too many is marked": ("p.present + last - first + 1", "p.present + last - first + 2"),
     "the newer of two tickets wins": ("if held and (held <= number or is_spent(number)) then", "if held then"),
 }
 
@@ -90,7 +93,7 @@ def test_a_planted_fault_is_caught(direct: DirectConnection, monkeypatch: pytest
     for script in touched:
         source = script.source.replace(text, instead)
         digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-        monkeypatch.setitem(SCRIPTS, script.name, Script(script.name, source, digest))
+        monkeypatch.setitem(SCRIPTS, script.name, replace(script, source=source, sha=digest))
     with pytest.raises(AssertionError):
         play(direct)
 

@@ -145,7 +145,8 @@ class Twin:
             for _ in range(2 if is_lost else 1):
                 self._wake()
                 expected = self.model.leave(ident(visitor), number, epoch)
-                assert now(self.stores[1].leave([Contact(ident(visitor), number, epoch)])) == [expected]
+                (left,) = now(self.stores[1].leave([Contact(ident(visitor), number, epoch)]))
+                assert (left > 0) == expected
         self.compare()
 
     def touch(self, visitor: int) -> None:
@@ -182,7 +183,7 @@ class Twin:
     def reset(self, *, void_admissions: bool, is_lost: bool = False) -> None:
         self._wake()
         for _ in range(2 if is_lost else 1):
-            raised = now(self.stores[0].reset(self.model.epoch, void_admissions=void_admissions))
+            raised, _ = now(self.stores[0].reset(self.model.epoch, void_admissions=void_admissions))
             assert raised == self.model.epoch + 1
         self.model.reset(void_admissions=void_admissions)
         self.compare()

@@ -38,6 +38,7 @@ class MemoryRooms:
     epochs: dict[str, int] = field(default_factory=dict)
     reports: list[tuple[str, int | None, list[bytes]]] = field(default_factory=list)
     voided: list[str] = field(default_factory=list)
+    reported: dict[str, int] = field(default_factory=dict)
     writes_before_mine: int = 0  # how many times somebody else is faster
     is_reachable: bool = True
 
@@ -46,6 +47,11 @@ class MemoryRooms:
 
     def summary(self, room_id: str) -> dict[str, Any]:
         return {"room": room_id, "room_state": "queueing", "waiting": 7, "stale": not self.is_reachable}
+
+    def stock_in_force(self, room_id: str) -> int | None:
+        record = self.records[room_id]
+        stocks: list[int | None] = [{**record.base, **record.overrides}["stock"], self.reported.get(room_id)]  # type: ignore[list-item]  # a document
+        return min((stock for stock in stocks if stock is not None), default=None)
 
     def board(self, room_id: str) -> dict[str, Any]:
         return {"room": room_id, "epoch": self.epochs.get(room_id, 1)}
@@ -58,7 +64,9 @@ class MemoryRooms:
         self._ask()
         return self.records[room_id]
 
-    async def write_settings(self, room_id: str, version: int, overrides: dict[str, Any]) -> SettingsRecord | None:
+    async def write_settings(
+        self, room_id: str, version: int, overrides: dict[str, Any], *, names_stock: bool
+    ) -> SettingsRecord | None:
         self._ask()
         record = self.records[room_id]
         if self.writes_before_mine:
@@ -69,6 +77,8 @@ class MemoryRooms:
         if record.version != version:
             return None
         self.records[room_id] = SettingsRecord(version + 1, record.base, overrides)
+        if names_stock:
+            self.reported.pop(room_id, None)
         return self.records[room_id]
 
     async def reset(self, room_id: str, *, void_admissions: bool) -> int:

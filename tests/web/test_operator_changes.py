@@ -36,7 +36,7 @@ async def test_a_room_shows_base_overrides_and_what_is_in_force(port: Port) -> N
     assert headers["Cache-Control"] == "no-store"
     assert body == {
         "room": "point-cashout", "version": 4, "base": BASE, "overrides": {"paused": True},
-        "settings": BASE | {"paused": True}, "board": {"room": "point-cashout", "epoch": 1},
+        "settings": BASE | {"paused": True}, "stock_in_force": None, "board": {"room": "point-cashout", "epoch": 1},
     }  # fmt: skip
 
 
@@ -50,6 +50,26 @@ async def test_a_patch_overrides_and_null_takes_it_back(port: Port) -> None:
     _, body, _ = await port.ask("PATCH", ROOM, json={"paused": None, "stock": None})
     assert body["overrides"] == {"drain_rate": "80/s"}
     assert body["settings"] == BASE | {"drain_rate": "80/s"}
+
+
+async def test_naming_the_stock_is_a_change_also_at_the_same_figure(
+    port: Port, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Section 8: the operator says what is left, so what the upstream reported before is over; other changes leave it."""
+    await port.ask("PATCH", ROOM, json={"stock": 500})
+    port.rooms.reported["point-cashout"] = 0
+    _, body, _ = await port.ask("PATCH", ROOM, json={"paused": True})
+    assert (body["settings"]["stock"], body["stock_in_force"]) == (500, 0)
+    with caplog.at_level(logging.INFO, "waitroom"):
+        _, body, headers = await port.ask("PATCH", ROOM, json={"stock": 500}, headers={"If-Match": '"3"'})
+    assert (body["stock_in_force"], headers["ETag"]) == (500, '"4"')
+    assert caplog.records[-1].__dict__["to"] == {"stock": 500}
+    status, _, _ = await port.ask("PATCH", ROOM, json={"stock": 500}, headers={"If-Match": '"3"'})
+    assert status == 412, "sent again with its ETag it does nothing"
+    await port.ask("PATCH", ROOM, json={"stock": None})
+    port.rooms.reported["point-cashout"] = 0
+    _, body, _ = await port.ask("PATCH", ROOM, json={"stock": None})
+    assert (body["stock_in_force"], body["version"]) == (None, 6), "nothing to take back but the report"
 
 
 async def test_a_message_is_merged_text_by_text(port: Port) -> None:

@@ -26,8 +26,9 @@ local row = {'reason', reason, 'permits', whole(permits), 'kappa', whole((p.flow
   'called', called, 'held', held, 'young', young_calls(p), 'active', active_count(p), 'left_us', whole(math.max(0, p.recovering - p.clock)),
   'show_up', whole((p.shows + 2800) / (p.matured + 4000) * 1000), 'version', whole(p.board), 'settings', whole(s.version),
   'rate', whole(math.min(p.rate, s.rate)), 'stock', whole(s.stock), 'reported', whole(s.reported), 'now', whole(p.now)}
-for _, name in ipairs({'epoch', 'next', 'passed', 'clock', 'present', 'entries', 'instants', 'calls', 'no_shows', 'lapsed', 'left', 'expired',
-    'joins', 'admission_epoch', 'release_seq', 'heals'}) do row[#row + 1] = name; row[#row + 1] = whole(p[name]) end
+call('HSET', BOARD, 'epoch', p.epoch, 'next', p.next, 'passed', p.passed, 'clock', p.clock, 'present', p.present, 'entries', p.entries,
+  'instants', p.instants, 'calls', p.calls, 'no_shows', p.no_shows, 'lapsed', p.lapsed, 'left', p.left, 'expired', p.expired, 'joins', p.joins,
+  'admission_epoch', p.admission_epoch, 'release_seq', p.release_seq, 'heals', p.heals)
 if p.clock >= p.ranks_due then
   p.ranks_due = p.clock + (waiting > 10000 and SECOND or 250000)
   local ranks, rank = {whole(p.board), whole(p.next), whole(p.passed)}, 100

@@ -2,7 +2,7 @@
 -- credit, cap and stock allow. A lower claim of another gateway keeps its permit, to be granted by that gateway's own call, while
 -- it is tried (gateways try their lowest every 50 ms); one not tried for 0.5 s waits aside, so a dead gateway blocks nobody.
 -- ARGV  1 time; then for each of <= 500: id, number, epoch, '1' to claim or renew | '0' to withdraw (the client has gone)
--- Returns for each: code, detail. Codes: admitted ("us-of-lease entry-second"), held (reason), waiting, ended, ahead, withdrawn,
+-- Returns for each: code, detail. Codes: admitted ("us-of-lease entry-second", with " number" of the place when it is used just now), held (reason), waiting, ended, ahead, withdrawn,
 --   lost (neither in the queue nor spent: check it in first).  Cost: 10-22 us each.
 local p, s = read_root()
 if not p then return {'unknown'} end
@@ -16,7 +16,7 @@ local function judge(slot, id, number, epoch, is_claim)
   local held = tonumber(call('ZSCORE', QUEUE, id) or '')
   if not held then return is_spent(number) and 'ended' or 'lost', 0 end
   if held > p.passed then return 'waiting', 0 end
-  if not mine[id] then push(rows, whole(held), id); push(renewed, whole(p.clock), id) end
+  if not mine[id] then push(rows, held, id); push(renewed, p.clock, id) end
   mine[id] = slot
   return 'held', 'rate'
 end
@@ -41,8 +41,8 @@ while #turns > 0 do
     if slot and permits > 0 then
       spend(p, tonumber(turns[i + 1])); push(granted, id)
       local entered = entry_us(p, id)
-      push(leases, whole(p.clock + s.session), id); push(entries, whole(entered), id)
-      answer[slot], answer[slot + 1] = 'admitted', whole(s.session) .. ' ' .. whole(math.floor(entered / SECOND))
+      push(leases, p.clock + s.session, id); push(entries, entered, id)
+      answer[slot], answer[slot + 1] = 'admitted', whole(s.session) .. ' ' .. whole(math.floor(entered / SECOND)) .. ' ' .. turns[i + 1]
     end
     if slot or p.clock - (call('ZSCORE', HELD, id) or 0) <= SECOND / 2 then permits = permits - 1 end
   end
@@ -54,7 +54,7 @@ if #granted > 0 then call('ZADD', ACTIVE, unpack(leases)); call('ZADD', ENTERED,
 p.credit, p.entries = p.credit - UNIT * #granted, p.entries + #granted
 for i = 2, #rows, 2 do
   local slot = mine[rows[i]]
-  if answer[slot] == 'held' then answer[slot + 1] = reason; mark(p, tonumber(rows[i - 1])) end
+  if answer[slot] == 'held' then answer[slot + 1] = reason; mark(p, rows[i - 1]) end
 end
 save(p, 'entries')
 return answer

@@ -1,7 +1,7 @@
 -- What a gateway reads every 250 ms: the board, and the parts that changed since it read last. Writes nothing.
 -- ARGV  1 time, 2 version of the ranks it has, 3 version of the settings it has, 4 stamp of the newest release it has; then field names
 -- Returns: 'ok', now in us, ranks or '', settings (base, overrides, version) or {}, releases (id, us)..., then the fields.
--- Cost: 30 us; 100 us with ranks at 1 M waiting.
+-- Cost: 20 us; 70 us with ranks at 1 M waiting.
 local p, s = read_root()
 if not p then return {'unknown'} end
 local ranks, settings = '', {}

@@ -64,11 +64,11 @@ async def serve_gateway(port: int, upstream_port: int) -> None:
     upstreams = Upstreams({"bank": Upstream("bank", (f"http://127.0.0.1:{upstream_port}",))}, now_s=time.time)
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        plan = Plan("bank", "room", 150, (("Waitroom-Subject", "x"),), on_head, peer=request.remote or "")
+        plan = Plan("bank", "room", 150, ((b"Waitroom-Subject", b"x"),), on_head, peer=request.remote or "")
         return await upstreams.forward(request, plan)
 
-    def on_head(_status: int, headers: CIMultiDict[str], _upstream: object) -> None:
-        headers["Waitroom-Lease"] = "600"
+    def on_head(_status: int, to_client: list[rules.Header], _known: object) -> None:
+        to_client.append((b"Waitroom-Lease", b"600"))
 
     await Listener(handle).open(bind("127.0.0.1", port))
 

@@ -157,7 +157,6 @@ class UpstreamMetrics:
     """One upstream's metrics. `failures` takes the kinds of `upstream.FAILURES`, a fixed list."""
 
     def __init__(self, families: _Families, name: str) -> None:
-        self.seconds = families.upstream.labels(name)
         self._failures = partial(families.upstream_failures.labels, name)
         self._in_flight = families.upstream_in_flight.labels(name)
 
@@ -169,22 +168,24 @@ class UpstreamMetrics:
 
 
 class Durations:
-    """`request_seconds`, counted by hand: every request adds to it, and the library's own locks cost ten times as much."""
+    """A histogram counted by hand: every request adds to two, and the library's own locks cost ten times as much."""
 
-    def __init__(self) -> None:
-        self._counts = {kind: [0] * (len(REQUEST_BUCKETS_S) + 1) for kind in Kind}
-        self._sums = dict.fromkeys(Kind, 0.0)
+    def __init__(self, name: str, about: str, label: str, values: Iterable[str], buckets_s: Sequence[float]) -> None:
+        self._name, self._about, self._label, self._buckets_s = f"waitroom_{name}", about, label, buckets_s
+        self._counts = {value: [0] * (len(buckets_s) + 1) for value in values}
+        self._sums = dict.fromkeys(self._counts, 0.0)
 
-    def add(self, kind: Kind, seconds: float) -> None:
-        self._counts[kind][bisect_left(REQUEST_BUCKETS_S, seconds)] += 1
-        self._sums[kind] += seconds
+    def add(self, value: str, seconds: float) -> None:
+        """`value`: of the label."""
+        self._counts[value][bisect_left(self._buckets_s, seconds)] += 1
+        self._sums[value] += seconds
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """The library asks for it at each scrape."""
-        family = HistogramMetricFamily("waitroom_request_seconds", "Requests answered.", labels=["kind"])
-        bounds = [*(str(float(bound)) for bound in REQUEST_BUCKETS_S), "+Inf"]
-        for kind, counts in self._counts.items():
-            family.add_metric([kind], list(zip(bounds, accumulate(counts), strict=True)), self._sums[kind])
+        family = HistogramMetricFamily(self._name, self._about, labels=[self._label])
+        bounds = [*(str(float(bound)) for bound in self._buckets_s), "+Inf"]
+        for value, counts in self._counts.items():
+            family.add_metric([value], list(zip(bounds, accumulate(counts), strict=True)), self._sums[value])
         yield family
 
 
@@ -197,8 +198,12 @@ class Metrics:
         families = self._families = _Families(self._registry)
         self.rooms = {room.id: RoomMetrics(families, room) for room in rooms}
         self.upstreams = {name: UpstreamMetrics(families, name) for name in upstreams}
-        self.request_seconds = Durations()
+        self.request_seconds = Durations("request_seconds", "Requests answered.", "kind", Kind, REQUEST_BUCKETS_S)
+        self.upstream_seconds = Durations(
+            "upstream_seconds", "Until the upstream's answer began.", "upstream", self.upstreams, UPSTREAM_BUCKETS_S
+        )
         self._registry.register(self.request_seconds)
+        self._registry.register(self.upstream_seconds)
         self.shed = {kind: families.shed.labels(kind) for kind in Shed}
         self._redis_scripts: dict[str, Histogram] = {}
 
@@ -265,9 +270,6 @@ class _Families:
         self.wait = histogram("wait_seconds", "From joining to entry.", ["room"], WAIT_BUCKETS_S)
         self.eta_error = histogram("eta_error_ratio", "Real by promised wait.", ["room"], ETA_BUCKETS)
 
-        self.upstream = histogram(
-            "upstream_seconds", "Until the upstream's answer began.", ["upstream"], UPSTREAM_BUCKETS_S
-        )
         self.upstream_failures = counter("upstream_failures_total", "Failed exchanges.", ["upstream", "kind"])
         self.upstream_in_flight = gauge("upstream_in_flight", "Requests the upstream is working on.", ["upstream"])
 

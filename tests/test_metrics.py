@@ -172,7 +172,7 @@ def test_events_are_counted_under_their_labels(metrics: Metrics) -> None:
     cashout.calls.inc(5)
     cashout.no_shows.inc(2)
     cashout.door_held_s[Held.CAP].inc(0.25)
-    metrics.upstreams["bank"].seconds.observe(0.02)
+    metrics.upstream_seconds.add("bank", 0.02)
     metrics.upstreams["bank"].watch_in_flight(lambda: 4)
     metrics.show_redis(is_up=True)
     after = samples(metrics)

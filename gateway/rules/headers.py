@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 Header = tuple[bytes, bytes]  # as on the wire: bytes that are not UTF-8 (EUC-KR file names) must survive
@@ -23,13 +23,23 @@ END_TO_END: Final = frozenset(
     b"date expect forwarded location origin referer via x-real-ip x-forwarded-for x-forwarded-host "
     b"x-forwarded-proto".split()
 )
-OURS: Final = b"waitroom-"
 _TOLD_BY_TRUSTED: Final = frozenset((b"x-forwarded-proto", b"x-forwarded-host"))
+# What a rule below looks at, by direction. Every other field passes as it came, and most fields are such.
+_KNOWN_IN_REQUESTS: Final = HOP_BY_HOP | _TOLD_BY_TRUSTED | {b"host", b"cookie", b"x-forwarded-for"}
+_PASSED_IN_ANSWERS: Final = frozenset((b"content-length", b"content-type", b"date"))
+_KNOWN_IN_ANSWERS: Final = HOP_BY_HOP | _PASSED_IN_ANSWERS
+# Names are judged once for each spelling and remembered, a name cut to more bytes than any known one has: clients invent names.
+NAMES_MAX: Final = 2048
+NAME_BYTES_MAX: Final = 32
+assert max(map(len, _KNOWN_IN_REQUESTS | _KNOWN_IN_ANSWERS)) < NAME_BYTES_MAX
+ADDRESSES_MAX: Final = 4096  # read once while they are remembered: reading one costs ten look-ups
 _PLAIN_OPTIONS: Final = frozenset((b"keep-alive", b"close", b"upgrade", b"te", b""))
 _VERSIONS: Final = frozenset(((1, 0), (1, 1)))
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,253}))(?::[0-9]{1,5})?")
-_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([^\r\n]*))?")
-_FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(|[^ \t\r\n](?:[^\r\n]*[^ \t\r\n])?)[ \t]*")
+# Both end before a line's end or where the block ends, and nowhere else. Possessive: a long line costs its length, once.
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([^\x00-\x08\x0a-\x1f\x7f]*+))?+(?=\r\n|\Z)")
+_FIELD: Final = re.compile(rb"\r\n([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+([^\x00-\x08\x0a-\x1f\x7f]*+)(?=\r\n|\Z)")
+_OUR_COOKIE: Final = re.compile(rb"(?i)[ \t]*(?:__host-)?waitroom-")
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -122,25 +132,29 @@ def to_upstream(headers: Sequence[Header], hop: Hop, added: Iterable[Header] = (
     Removed: hop-by-hop fields and those named by Connection, every spelling of `Waitroom-*`, our cookies. A trusted
     peer's X-Forwarded-Proto and -Host stand; anyone else's are replaced.
     """
-    gone = HOP_BY_HOP | _named_by_connection(headers)
     host = hop.host.encode("utf-8", "surrogateescape")
     kept: list[Header] = []
     forwarded_for: list[bytes] = []
     told: set[bytes] = set()
-    for name, value in headers:
-        key = name.lower()
-        if key in gone or _is_ours(key):
-            continue
-        if key == b"host":  # in its place and spelling; an absolute-form target may have overruled its value
-            kept.append((name, host))
+    options: list[bytes] = []
+    for field in headers:
+        key = _known_in_request(field[0][:NAME_BYTES_MAX])
+        if not key:
+            kept.append(field)
+        elif key == b"host":  # in its place and spelling; an absolute-form target may have overruled its value
+            kept.append((field[0], host))
         elif key == b"cookie":
-            if (rest := without_our_cookies(value)) is not None:
-                kept.append((name, rest))
+            if (rest := without_our_cookies(field[1])) is not None:
+                kept.append((field[0], rest))
         elif key == b"x-forwarded-for":
-            forwarded_for.append(value)
-        elif key not in _TOLD_BY_TRUSTED or hop.is_peer_trusted:
+            forwarded_for.append(field[1])
+        elif key == b"connection":
+            options.append(field[1])
+        elif key in _TOLD_BY_TRUSTED and hop.is_peer_trusted:
             told.add(key)
-            kept.append((name, value))
+            kept.append(field)
+    if options:
+        kept = _without_named(kept, options)
     kept.extend(_forwarded(hop, host, forwarded_for, told))
     kept.append((b"Via", b"1.1 " + hop.via.encode()))
     kept.extend(added)
@@ -161,14 +175,12 @@ def _forwarded(hop: Hop, host: bytes, forwarded_for: list[bytes], told: set[byte
 
 def without_our_cookies(cookie: bytes) -> bytes | None:
     """A Cookie field without our tickets and admissions, every other byte kept; None if nothing is left."""
-    if b"waitroom-" not in cookie.lower():
-        return cookie
     pairs = cookie.split(b";")
-    kept = [pair for pair in pairs if not _is_our_cookie(pair)]
+    kept = [pair for pair in pairs if _OUR_COOKIE.match(pair) is None]
     if len(kept) == len(pairs):
         return cookie
     rest = b";".join(kept)
-    if _is_our_cookie(pairs[0]):
+    if _OUR_COOKIE.match(pairs[0]) is not None:
         rest = rest.lstrip(b" \t")
     return rest if rest.strip(b" \t;") else None
 
@@ -188,8 +200,8 @@ def cookie_values(cookies: Iterable[str], name: str) -> list[str]:
 
 def signature(key: bytes, room: str, subject: str, now_s: int) -> str:
     """`Waitroom-Signature`: proves to an upstream that room and subject come from a gateway that knows its key."""
-    mac = hmac.new(key, f"{now_s}.{room}.{subject}".encode(), hashlib.sha256)
-    return f"t={now_s},v1={mac.hexdigest()}"
+    mac = hmac.digest(key, f"{now_s}.{room}.{subject}".encode(), "sha256")
+    return f"t={now_s},v1={mac.hex()}"
 
 
 # --- who it is -------------------------------------------------------------------------------------------------------
@@ -201,6 +213,8 @@ def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[Ne
     `peer` is who connected. Only trusted proxies are believed, each about the one before it; if all are trusted the
     left-most is the client. A trusted proxy that says nothing, or something that is no address, leaves it unknown.
     """
+    if not trusted:
+        return _spelled(peer)
     address = _address(peer)
     if address is None:
         return None
@@ -219,6 +233,12 @@ def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[Ne
 def is_trusted(peer: str, trusted: Sequence[Network]) -> bool:
     address = _address(peer)
     return address is not None and _is_within(address, trusted)
+
+
+@lru_cache(ADDRESSES_MAX)
+def _spelled(text: str) -> str | None:
+    """The one spelling of an address."""
+    return None if (address := _address(text)) is None else str(address)
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -247,11 +267,16 @@ UNTIL_CLOSE: Final = -2
 
 
 class Head(NamedTuple):
-    """An upstream's answer up to its body. `length` is the body's bytes, `CHUNKED` or `UNTIL_CLOSE`."""
+    """An upstream's answer up to its body. `length` is the body's bytes, `CHUNKED` or `UNTIL_CLOSE`.
+
+    `fields` are those a client gets; `known` has the values of the others, and of some of them, by lower-case name.
+    """
 
     status: int
     reason: bytes
     headers: list[Header]
+    fields: list[Header]
+    known: dict[bytes, list[bytes]]
     length: int
     is_reusable: bool  # the connection may carry another request after this answer
 
@@ -262,58 +287,68 @@ def parse_head(block: bytes, method: str) -> Head | str:
     As strict as RFC 9112 lets a gateway be: an answer that two readers could frame differently is none. No folded
     lines, no bare CR or LF, no control bytes.
     """
-    lines = block.split(b"\r\n")
-    match = _STATUS_LINE.fullmatch(lines[0])
-    if match is None or _CONTROL.search(lines[0]):
+    start = _STATUS_LINE.match(block)
+    if start is None:
         return "status line"
-    headers: list[Header] = []
-    framing: dict[bytes, list[bytes]] = {b"content-length": [], b"transfer-encoding": [], b"connection": []}
-    for line in lines[1:]:
-        field = _FIELD.fullmatch(line)
-        if field is None or _CONTROL.search(line):
-            return "header field"
-        name, value = field.groups()
-        headers.append((name, value))
-        if (seen := framing.get(name.lower())) is not None:
-            seen.append(value.lower())
-    minor, status = match[1], int(match[2])
-    options = {option.strip() for value in framing[b"connection"] for option in value.split(b",")}
+    headers: list[Header] = _FIELD.findall(block, start.end())
+    if len(headers) != block.count(b"\r\n", start.end()):  # every line must be a field: what is none is not skipped
+        return "header field"
+    if b" \r\n" in block or b"\t\r\n" in block or block.endswith((b" ", b"\t")):
+        headers = [(name, value.rstrip(b" \t")) for name, value in headers]
+    minor, code, reason = start.groups()
+    status = int(code)
+    fields, known = _sorted(headers, status)
+    options = _options(known.get(b"connection", ()))
     persists = b"close" not in options and (minor == b"1" or b"keep-alive" in options)
-    length = _body_length(minor, framing[b"transfer-encoding"], framing[b"content-length"])
+    length = _body_length(minor, known.get(b"transfer-encoding", ()), known.get(b"content-length", ()))
     if isinstance(length, str):
         return length
     if method == "HEAD" or status < 200 or status in {204, 304}:
         length = 0
-    return Head(status, match[3] or b"", headers, length, persists and length != UNTIL_CLOSE)
+    return Head(status, reason or b"", headers, fields, known, length, persists and length != UNTIL_CLOSE)
 
 
-def _body_length(minor: bytes, codings: list[bytes], lengths: list[bytes]) -> int | str:
+def _body_length(minor: bytes, codings: Sequence[bytes], lengths: Sequence[bytes]) -> int | str:
     if codings:
-        return "Transfer-Encoding" if codings != [b"chunked"] or minor == b"0" or lengths else CHUNKED
+        is_chunked = len(codings) == 1 and codings[0].lower() == b"chunked"
+        return "Transfer-Encoding" if not is_chunked or minor == b"0" or lengths else CHUNKED
     if not lengths:
         return UNTIL_CLOSE
-    if len(set(lengths)) > 1 or not lengths[0].isdigit() or len(lengths[0]) > 18:
+    if (len(lengths) > 1 and len(set(lengths)) > 1) or not lengths[0].isdigit() or len(lengths[0]) > 18:
         return "Content-Length"
     return int(lengths[0])
 
 
-def to_client(headers: Sequence[Header], status: int = 200) -> list[Header]:
+def to_client(headers: Iterable[Header], status: int = 200) -> list[Header]:
     """The answer's fields a client gets, in their order and bytes: no hop-by-hop ones, none of `Waitroom-*`."""
-    named = _named_by_connection(headers)
-    is_empty = status < 200 or status == 204  # these may not carry a length (RFC 9110, 8.6)
-    return [
-        field
-        for field in headers
-        if (key := field[0].lower()) not in HOP_BY_HOP
-        and key not in named
-        and not _is_ours(key)
-        and not (is_empty and key == b"content-length")
-    ]
+    return _sorted(headers, status)[0]
+
+
+def _sorted(headers: Iterable[Header], status: int) -> tuple[list[Header], dict[bytes, list[bytes]]]:
+    """Those a client gets, and the values of those that a rule knows, by name."""
+    kept: list[Header] = []
+    known: dict[bytes, list[bytes]] = {}
+    for field in headers:
+        key = _known_in_answer(field[0][:NAME_BYTES_MAX])
+        if not key:
+            kept.append(field)
+            continue
+        if key in known:
+            known[key].append(field[1])
+        else:
+            known[key] = [field[1]]
+        if key in _PASSED_IN_ANSWERS:
+            kept.append(field)
+    if b"connection" in known:
+        kept = _without_named(kept, known[b"connection"])
+    if (status < 200 or status == 204) and b"content-length" in known:  # may not carry a length (RFC 9110, 8.6)
+        kept = [field for field in kept if field[0].lower() != b"content-length"]
+    return kept, known
 
 
 def serialize(start_line: bytes, headers: Iterable[Header]) -> bytes:
     """A whole head. The fields' bytes are the caller's to vouch for: parsed ones, or `encode`d."""
-    return b"".join((start_line, b"\r\n", *(b"%b: %b\r\n" % field for field in headers), b"\r\n"))
+    return b"\r\n".join((start_line, *map(b": ".join, headers), b"", b""))
 
 
 def encode(headers: Iterable[tuple[str, str]]) -> list[Header]:
@@ -329,23 +364,30 @@ def decode(headers: Iterable[Header]) -> list[tuple[str, str]]:
     return [(n.decode("utf-8", "surrogateescape"), v.decode("utf-8", "surrogateescape")) for n, v in headers]
 
 
-def _named_by_connection(headers: Iterable[Header]) -> frozenset[bytes]:
-    """Lower-case names that Connection asks to remove, without those it may not."""
-    options: set[bytes] = set()
-    for name, value in headers:
-        if len(name) == 10 and name.lower() == b"connection":
-            options.update(option.strip() for option in value.lower().split(b","))
-    options -= _PLAIN_OPTIONS
-    if not options:
-        return frozenset()
-    return frozenset(option for option in options if option not in END_TO_END and not option.startswith(OURS))
+def _options(connection: Iterable[bytes]) -> set[bytes]:
+    """What Connection fields list, in lower case."""
+    return {option.strip() for value in connection for option in value.lower().split(b",")}
+
+
+def _without_named(fields: list[Header], connection: Iterable[bytes]) -> list[Header]:
+    """Without the fields that Connection asks to remove, but for those it may not."""
+    options = _options(connection) - _PLAIN_OPTIONS - END_TO_END
+    return [field for field in fields if field[0].lower() not in options] if options else fields
+
+
+@lru_cache(NAMES_MAX)
+def _known_in_request(name: bytes) -> bytes:
+    """The name in lower case if a rule for requests knows it, else nothing."""
+    key = name.lower()
+    return key if key in _KNOWN_IN_REQUESTS or _is_ours(key) else b""
+
+
+@lru_cache(NAMES_MAX)
+def _known_in_answer(name: bytes) -> bytes:
+    key = name.lower()
+    return key if key in _KNOWN_IN_ANSWERS or _is_ours(key) else b""
 
 
 def _is_ours(key: bytes) -> bool:
     """True for `waitroom-*` in lower case; servers of the CGI family read an underscore as the same letter."""
     return key.startswith((b"waitroom-", b"waitroom_"))
-
-
-def _is_our_cookie(pair: bytes) -> bool:
-    name = pair.partition(b"=")[0].strip(b" \t").lower()
-    return name.startswith((b"waitroom-", b"__host-waitroom-"))

@@ -52,13 +52,22 @@ class Key:
 
 
 def new_key_file(path: Path, algorithm: Algorithm = "ES256") -> Key:
-    """Write a new key (PEM for ES256, JWK for HS256), readable by its owner alone. Never overwrites: `KeyFileError`."""
+    """Write a new key (PEM for ES256, JWK for HS256), readable by its owner alone. Never overwrites: `KeyFileError`.
+
+    A folder that is missing is made, for its owner alone, too.
+    """
     if algorithm == "ES256":
         text = ec.generate_private_key(ec.SECP256R1()).private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
     else:
         text = json.dumps({"alg": "HS256", "k": base64url(secrets.token_bytes(32)).decode(), "kty": "oct"}).encode()
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as fault:
+        raise KeyFileError(f"{path.parent} cannot be made: {fault.strerror}.") from None
+    if os.path.isdir(path):
+        raise KeyFileError(f"{path} is a folder: name the file in it.")
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
@@ -80,8 +89,6 @@ def load_key_file(path: Path) -> Key:
     """The key in a file. `KeyFileError` says in a sentence that it is missing, open to others, weak, or no key."""
     try:
         text = read_secret(path)
-    except IsADirectoryError:
-        raise KeyFileError(f"{path} is a folder.") from None
     except ValueError as fault:
         raise KeyFileError(f"{path} {fault}.") from None
     if text.startswith(b"-----BEGIN"):
@@ -89,7 +96,10 @@ def load_key_file(path: Path) -> Key:
     try:
         secret = jwt.algorithms.HMACAlgorithm.from_jwk(text.decode())
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError, jwt.InvalidKeyError):
-        raise KeyFileError(f"{path} is not a key: a PEM private key (ES256) or an oct JWK (HS256) is wanted.") from None
+        raise KeyFileError(
+            f"{path} is not a key: a PEM private key (ES256) or an oct JWK (HS256) is wanted, as `waitroom keys new` "
+            "makes them."
+        ) from None
     if len(secret) < HMAC_KEY_BYTES_MIN:
         raise KeyFileError(f"{path} holds a key of {len(secret) * 8} bits; HS256 needs 256 at least.")
     return Key(_thumbprint({"k": base64url(secret).decode(), "kty": "oct"}), "HS256", secret)

@@ -1,11 +1,11 @@
 """What becomes of a request to a protected route, decided without I/O; the gate does what is decided here.
 
 Theory of operation
-    `triage` looks at what the request brought and what this gateway knows: a valid admission is forwarded, whatever Redis
-    does; a visitor of an idle room may try to enter at once; everyone else is held. Only the attempt to enter asks the
-    queue, and `settle` turns its answer into the outcome. A protected request never joins: only a page that was run, or a
-    form that was sent, takes a number, so a flood of first arrivals costs a page each and no Redis.
-    Who may pass is decided in `triage` alone (promise 9): nothing else builds a `Forward`.
+    `admit` looks for a valid admission: its bearer is forwarded, whatever Redis does and whatever state the room is in. Who
+    brought none goes through `triage`: a visitor of an idle room may try to enter at once; everyone else is held. Only the
+    attempt to enter asks the queue, and `settle` turns its answer into the outcome. A protected request never joins: only a
+    page that was run, or a form that was sent, takes a number, so a flood of first arrivals costs a page each and no Redis.
+    Who may pass is decided in `admit` alone (promise 9): nothing else builds a `Forward`.
 """
 
 from __future__ import annotations
@@ -37,6 +37,11 @@ def shows_page(headers: Mapping[str, str]) -> bool:
     return "text/html" in headers.get("Accept", "").lower()
 
 
+def keeps_tokens(headers: Mapping[str, str]) -> bool:
+    """Whether the client is an app that keeps its tokens itself, and wants them in headers and bodies."""
+    return headers.get("Waitroom-Transport", "") == "header"
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What kind of request this is."""
@@ -50,7 +55,7 @@ class Asked:
     @classmethod
     def of(cls, method: str, headers: Mapping[str, str]) -> Asked:
         is_page = shows_page(headers)
-        is_app = headers.get("Waitroom-Transport", "") == "header"
+        is_app = keeps_tokens(headers)
         purpose = (headers.get("Sec-Purpose", "") + headers.get("Purpose", "")).lower()
         is_navigation = is_page and method in {"GET", "HEAD"}
         return cls(
@@ -106,21 +111,16 @@ class Admit:
     standing: Standing
 
 
-def triage(
-    asked: Asked,
-    credential: Credential,
-    *,
-    is_void: bool,
-    room_state: RoomState,
-    now_s: float,
-    session_s: int,
-    network_has_credit: bool,
-    is_reachable: bool,
-) -> Forward | TryEntry | Hold:
-    """`is_void`: the admission was released, or its epoch is over. `network_has_credit`: few unconfirmed entries from there."""
+def admit(credential: Credential, *, is_void: bool, now_s: float, session_s: int, is_reachable: bool) -> Forward | None:
+    """`is_void`: the admission was released, or its epoch is over."""
     admission = credential.admission
-    if admission is not None and not is_void:
-        return Forward(admission, renewal(admission, now_s, session_s, is_reachable=is_reachable))
+    if admission is None or is_void:
+        return None
+    return Forward(admission, renewal(admission, now_s, session_s, is_reachable=is_reachable))
+
+
+def triage(asked: Asked, credential: Credential, *, room_state: RoomState, network_has_credit: bool) -> TryEntry | Hold:
+    """Of one who may not pass. `network_has_credit`: few unconfirmed entries came from there."""
     if (
         room_state is RoomState.IDLE
         and asked.may_enter_at_once

@@ -27,8 +27,12 @@ class Share:
         self.used = 0
         self._line: deque[asyncio.Future[bool]] = deque()
 
+    @property
+    def is_free(self) -> bool:
+        return self.used < self.limit and not self._line
+
     async def take(self, timeout_s: float) -> bool:
-        if self.used < self.limit and not self._line:
+        if self.is_free:
             self.used += 1
             return True
         if len(self._line) >= self.limit:
@@ -68,22 +72,35 @@ class Backend:
     def __init__(self, upstream: Upstream, owner: Owner) -> None:
         self.upstream = upstream
         self._owner = owner
-        self._pools = [Pool(url, upstream.connect_timeout_s) for url in upstream.urls]
+        self._pools = [Pool(url, upstream.connect_timeout_s, upstream.ca) for url in upstream.urls]
         self._turn = 0
         self._tally = Tally()
         self.share = Share(upstream.max_in_flight)
         self._rooms: dict[str, Share] = {}
 
-    async def enter(self, room: str | None, room_in_flight_max: int) -> list[Share] | None:
-        """The shares a request now holds, or None if it had to wait too long.
+    def enter_at_once(self, room: str | None, room_in_flight_max: int) -> list[Share] | None:
+        """The shares a request now holds; None if it must wait for one in `enter`."""
+        shares = self._shares(room, room_in_flight_max)
+        for share in shares:
+            if not share.is_free:
+                return None
+        for share in shares:
+            share.used += 1
+        return shares
 
-        The room's own comes first: its crowd waits for itself, not in the line that all routes share.
-        """
-        shares = [self.share]
-        if room is not None:
-            own = self._rooms.setdefault(room, Share(room_in_flight_max))
-            own.limit = room_in_flight_max
-            shares.insert(0, own)
+    def _shares(self, room: str | None, room_in_flight_max: int) -> list[Share]:
+        """The room's own comes first: its crowd waits for itself, not in the line that all routes share."""
+        if room is None:
+            return [self.share]
+        own = self._rooms.get(room)
+        if own is None:
+            own = self._rooms[room] = Share(room_in_flight_max)
+        own.limit = room_in_flight_max
+        return [own, self.share]
+
+    async def enter(self, room: str | None, room_in_flight_max: int) -> list[Share] | None:
+        """The shares a request now holds, or None if it had to wait too long."""
+        shares = self._shares(room, room_in_flight_max)
         held: list[Share] = []
         try:
             for share in shares:
@@ -101,11 +118,11 @@ class Backend:
         for share in shares:
             share.give()
 
-    async def link(self, rest_max_s: float) -> tuple[Pool, Link]:
-        """A connection to the URL with the least to do; nothing has been sent yet, so the next URL may be tried."""
+    async def link(self, pools: list[Pool], rest_max_s: float) -> tuple[Pool, Link]:
+        """A connection to the first of these URLs that gives one; nothing has been sent yet, so the next may be tried."""
         failure = Failure("refused")
-        for pool in self._order():
-            if link := pool.take(rest_max_s):
+        for pool in pools:
+            if link := pool.take(rest_max_s, asyncio.get_running_loop().time()):
                 return pool, link
             try:
                 return pool, await pool.open()
@@ -114,7 +131,8 @@ class Backend:
                 self._put_out(pool)
         raise failure
 
-    def _order(self) -> list[Pool]:
+    def order(self) -> list[Pool]:
+        """The URLs that are well, or else all, the one with the least to do first."""
         if len(self._pools) == 1:
             return self._pools
         self._turn = (self._turn + 1) % len(self._pools)
@@ -122,13 +140,12 @@ class Backend:
         well = [pool for pool in pools if not pool.is_out]
         return sorted(well or pools, key=lambda pool: pool.in_flight)
 
-    def record(self, pool: Pool | None, kind: str | None, status: int = 0) -> None:
+    def record(self, pool: Pool | None, now_s: float, kind: str | None, status: int = 0) -> None:
         """How an exchange ended: None is well, whatever the status says about the application."""
-        now = asyncio.get_running_loop().time()
-        self._tally.add(kind is None and status not in ILL_STATUS, now)
+        self._tally.add(kind is None and status not in ILL_STATUS, now_s)
         if pool is not None:
-            pool.tally.add(kind is None, now)
-            if kind is not None and pool.tally.is_ill(now):
+            pool.tally.add(kind is None, now_s)
+            if kind is not None and pool.tally.is_ill(now_s):
                 self._put_out(pool)
 
     @property

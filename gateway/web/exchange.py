@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import Final, Protocol
+from typing import Final
 
 from aiohttp import web
-from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.rules import headers as rules
-from gateway.rules.headers import Head
+from gateway.rules.headers import Head, Header
 from gateway.tasks import Owner
 from gateway.web import websocket
 from gateway.web.backend import Backend
+from gateway.web.listener import cut
+from gateway.web.plan import Observer, Plan
 from gateway.web.pool import REST_MAX_ONCE_S, REST_MAX_S, Failure, Link, Pool
 
 ALIVE_S: Final = 20.0
@@ -28,36 +27,31 @@ REPEATABLE: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))  # safe and i
 # The client's doing, or ours: these say nothing about the upstream.
 NOT_THE_UPSTREAM: Final = frozenset(("busy", "loop", "client_timeout", "client_malformed", "unsupported"))
 
-OnHead = Callable[[int, CIMultiDict[str], CIMultiDictProxy[str]], None]
 
+class Pulse:
+    """Tells exchanges that last that they do: one timer for all, since nearly every one is over before it."""
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the gate has decided about one request.
+    def __init__(self) -> None:
+        self._under_way: set[Exchange] = set()
+        self._timer: asyncio.TimerHandle | None = None
 
-    `headers` are added for the upstream. `on_head(status, to_client, from_upstream)` runs before the head is sent and
-    may change `to_client`; it also runs for answers of ours that stand in for a failed upstream, with nothing from
-    upstream. `on_alive` is called every 20 s while the exchange lasts.
-    """
+    def add(self, exchange: Exchange, loop: asyncio.AbstractEventLoop) -> None:
+        self._under_way.add(exchange)
+        if self._timer is None:
+            self._timer = loop.call_later(ALIVE_S / 4, self._beat, loop)
 
-    upstream: str
-    room: str | None = None
-    room_in_flight_max: int = 0
-    headers: tuple[tuple[str, str], ...] = ()
-    on_head: OnHead | None = None
-    on_alive: Callable[[], None] | None = None
-    peer: str = ""  # the address that connected; added to X-Forwarded-For
-    is_peer_trusted: bool = False
-    scheme: str = "http"
-    is_navigation: bool = False
+    def discard(self, exchange: Exchange) -> None:
+        self._under_way.discard(exchange)
 
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
-class Observer(Protocol):
-    """Who counts what happens here; labels are names from configuration and kinds from `FAILURES`."""
-
-    def answered(self, upstream: str, seconds: float) -> None: ...
-    def failed(self, upstream: str, kind: str) -> None: ...
-    def in_flight(self, upstream: str, count: int) -> None: ...
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = loop.call_later(ALIVE_S / 4, self._beat, loop) if self._under_way else None
+        now_s = loop.time()
+        for exchange in tuple(self._under_way):
+            exchange.beat(now_s)
 
 
 @dataclass(slots=True)
@@ -69,13 +63,13 @@ class Setting:
     now_s: Callable[[], float]
     via: str
     is_lame_duck: bool = False
+    pulse: Pulse = field(default_factory=Pulse)
 
 
 class Relayed(web.StreamResponse):
     """An answer that is on the wire already, byte for byte: aiohttp only learns whether the connection goes on."""
 
-    def __init__(self, status: int, is_kept: bool) -> None:
-        super().__init__(status=status)
+    def __init__(self, is_kept: bool) -> None:  # not StreamResponse's: none of its state is needed
         self._is_kept = is_kept
 
     @property
@@ -96,6 +90,14 @@ class Relayed(web.StreamResponse):
 class Exchange:
     """Raises `Failure` as long as the client has seen nothing of an answer; later it cuts the client's connection."""
 
+    _pool: Pool | None = None
+    _link: Link | None = None
+    _upload: asyncio.Task[None] | None = None
+    _upload_failure: Failure | None = None
+    _may_send: asyncio.Event | None = None  # there if the client waits for a 100
+    _is_answering = False
+    _is_cut_short = False  # of the answer the client has a part
+
     def __init__(self, setting: Setting, backend: Backend, request: web.BaseRequest, plan: Plan) -> None:
         self._setting = setting
         self._backend = backend
@@ -103,26 +105,23 @@ class Exchange:
         self._request = request
         self._plan = plan
         self._loop = asyncio.get_running_loop()
+        self._began_s = self._beaten_s = self._loop.time()
         headers = request.headers
         self._is_chunked = "Transfer-Encoding" in headers
         self._has_body = self._is_chunked or headers.get("Content-Length", "0").strip("0") != ""
+        self._is_sent = not self._has_body
         self._wants_upgrade = (
             headers.get("Upgrade", "").lower() == "websocket"
             and "upgrade" in headers.get("Connection", "").lower()
             and request.version == (1, 1)
             and not self._has_body
         )
-        self._pool: Pool | None = None
-        self._link: Link | None = None
-        self._upload: asyncio.Task[None] | None = None
-        self._upload_failure: Failure | None = None
-        self._is_sent = not self._has_body
-        self._may_send = asyncio.Event() if headers.get("Expect", "").lower() == "100-continue" else None
-        self._is_answering = False
-        self._pulse: asyncio.TimerHandle | None = None
+        if headers.get("Expect", "").lower() == "100-continue":
+            self._may_send = asyncio.Event()
 
     async def run(self) -> web.StreamResponse:
-        self._beat()
+        if self._plan.on_alive is not None:
+            self._setting.pulse.add(self, self._loop)
         try:
             link, head = await self._ask()
             self._is_answering = True
@@ -133,43 +132,45 @@ class Exchange:
             self._failed(failure.kind)
             raise
         except ConnectionError:
-            return Relayed(0, is_kept=False)  # the client has gone; the cancellation that says so is on its way
+            return Relayed(is_kept=False)  # the client has gone; the cancellation that says so is on its way
         finally:
-            await self._end()
+            self._setting.pulse.discard(self)
+            if self._is_cut_short:  # whatever the reason, a cancellation or a fault of ours among them
+                cut(self._request.transport)
+            if self._link is not None:  # not given back: something is left on it
+                self._link.abort()
+            if self._pool is not None:
+                self._pool.in_flight -= 1
+            if self._upload is not None and not self._upload.done():
+                # aiohttp reads what is left of the body itself, and a body has one reader at a time.
+                self._upload.cancel()
+                await asyncio.wait((self._upload,))
+
+    def beat(self, now_s: float) -> None:
+        """Called now and then while this lasts."""
+        if self._plan.on_alive is not None and now_s - self._beaten_s >= ALIVE_S:
+            self._beaten_s = now_s
+            self._plan.on_alive()
 
     def _failed(self, kind: str) -> None:
         if kind not in NOT_THE_UPSTREAM:
-            self._backend.record(self._pool, kind)
-
-    async def _end(self) -> None:
-        if self._pulse is not None:
-            self._pulse.cancel()
-        if self._link is not None:  # not given back: something is left on it
-            self._link.abort()
-        if self._pool is not None:
-            self._pool.in_flight -= 1
-        if self._upload is not None and not self._upload.done():
-            # aiohttp reads what is left of the body itself, and a body has one reader at a time.
-            self._upload.cancel()
-            await asyncio.wait((self._upload,))
-
-    def _beat(self, is_first: bool = True) -> None:
-        on_alive = self._plan.on_alive
-        if on_alive is not None:
-            if not is_first:
-                on_alive()
-            self._pulse = self._loop.call_later(ALIVE_S, self._beat, False)
+            self._backend.record(self._pool, self._loop.time(), kind)
 
     # --- the request ----------------------------------------------------------------------------------------------
 
     async def _ask(self) -> tuple[Link, Head]:
         """Send the request and wait for the final head; once more if it died on a connection that had rested."""
         is_repeatable = self._request.method in REPEATABLE and not self._has_body and not self._wants_upgrade
-        head_block = self._head_block()
         rest_max_s = REST_MAX_S if is_repeatable else REST_MAX_ONCE_S
-        began = self._loop.time()
+        head_block = self._head_block()
         while True:
-            link = await self._connect(rest_max_s)
+            pools = self._backend.order()
+            pool, link = pools[0], pools[0].take(rest_max_s, self._loop.time())
+            if link is None:
+                pool, link = await self._backend.link(pools, rest_max_s)
+            pool.in_flight += 1
+            self._pool, self._link = pool, link
+            link.begin()
             try:
                 self._send(link, head_block)
                 head = await self._final_head(link)
@@ -178,32 +179,24 @@ class Exchange:
                 if not (is_stale and is_repeatable):
                     raise self._upload_failure or failure from None
                 link.abort()
+                pool.in_flight -= 1
+                self._pool = None
                 rest_max_s = -1.0  # a new connection: the second time is the last
             else:
-                self._setting.observer.answered(self._limits.name, self._loop.time() - began)
+                self._setting.observer.answered(self._limits.name, self._loop.time() - self._began_s)
                 return link, head
-
-    async def _connect(self, rest_max_s: float) -> Link:
-        if self._pool is not None:
-            self._pool.in_flight -= 1
-            self._pool = None
-        pool, link = await self._backend.link(rest_max_s)
-        pool.in_flight += 1
-        self._pool, self._link = pool, link
-        link.begin()
-        return link
 
     def _head_block(self) -> bytes:
         request, plan = self._request, self._plan
         host, target = rules.split_target(request.raw_path, request.headers.get("Host", ""))
         hop = rules.Hop(plan.peer, plan.scheme, host, self._setting.via, plan.is_peer_trusted)
-        added = rules.encode(plan.headers) if plan.headers else []
+        fields = rules.to_upstream(request.raw_headers, hop, plan.headers)
         if self._is_chunked:
-            added.append((b"Transfer-Encoding", b"chunked"))
+            fields.append((b"Transfer-Encoding", b"chunked"))
         if self._wants_upgrade:
-            added += ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
+            fields += ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
         start = b"%b %b HTTP/1.1" % (request.method.encode(), target.encode("utf-8", "surrogateescape"))
-        return rules.serialize(start, rules.to_upstream(request.raw_headers, hop, added))
+        return rules.serialize(start, fields)
 
     def _send(self, link: Link, head_block: bytes) -> None:
         content = self._request.content
@@ -257,37 +250,33 @@ class Exchange:
             await self._request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def _final_head(self, link: Link) -> Head:
-        for _ in range(INTERIM_MAX):
-            head = await self._head(link)
-            if head.status >= 200 or (head.status == 101 and self._wants_upgrade):
-                return head
-            if head.status == 101:
-                break
-            if head.status == 100:
-                if self._may_send is not None:
-                    self._may_send.set()
-            elif self._request.version == (1, 1):
-                await self._request.writer.write(_head(head, rules.to_client(head.headers, head.status)))
-        raise Failure("malformed")
-
-    async def _head(self, link: Link) -> Head:
+        interims = 0
         while True:
             try:
-                return await link.head(self._request.method, self._limits.read_timeout_s)
+                head = await link.head(self._request.method, self._limits.read_timeout_s)
             except TimeoutError:
                 # An upload has deadlines of its own; the upstream's time begins when it has all of it.
                 if self._upload is None or self._upload.done():
                     raise Failure("read_timeout") from None
+                continue
+            if head.status >= 200 or (head.status == 101 and self._wants_upgrade):
+                return head
+            interims += 1
+            if head.status == 101 or interims == INTERIM_MAX:
+                raise Failure("malformed")
+            if head.status == 100:
+                if self._may_send is not None:
+                    self._may_send.set()
+            elif self._request.version == (1, 1):
+                await self._request.writer.write(_head(head, head.fields))
 
     # --- the answer -----------------------------------------------------------------------------------------------
 
-    def _fields(self, head: Head) -> list[rules.Header]:
-        fields = rules.to_client(head.headers, head.status)
+    def _fields(self, head: Head) -> list[Header]:
+        fields = head.fields
         if (on_head := self._plan.on_head) is not None:
-            shown = CIMultiDict(rules.decode(fields))
-            on_head(head.status, shown, CIMultiDictProxy(CIMultiDict(rules.decode(head.headers))))
-            fields = rules.encode(shown.items())
-        if not any(len(name) == 4 and name.lower() == b"date" for name, _ in fields):
+            on_head(head.status, fields, head.known)
+        if b"date" not in head.known:
             fields.append((b"Date", formatdate(self._setting.now_s(), usegmt=True).encode()))
         return fields
 
@@ -306,60 +295,62 @@ class Exchange:
         elif not is_modern:
             fields.append((b"Connection", b"keep-alive"))
         first = link.piece()  # may still fail in order: nothing has been sent
+        self._is_cut_short = True
         try:
-            await self._copy(link, _head(head, fields), first, is_chunked, _is_event_stream(head))
+            await self._copy(link, head, _head(head, fields), first, is_chunked)
         except Failure as failure:
             self._failed(failure.kind)
             self._setting.observer.failed(self._limits.name, failure.kind)
-            _cut(request.transport)
-            return Relayed(head.status, is_kept=False)
-        self._backend.record(self._pool, None, head.status)
+            return Relayed(is_kept=False)
+        self._is_cut_short = False
+        self._backend.record(self._pool, self._loop.time(), None, head.status)
         if head.is_reusable and self._is_sent and self._pool is not None:
             self._pool.give(link)
             self._link = None
-        return Relayed(head.status, is_kept)
+        return Relayed(is_kept)
 
-    async def _copy(self, link: Link, out: bytes, piece: bytes, is_chunked: bool, is_event_stream: bool) -> None:
-        """Write head and body, each piece as it comes; what has come already leaves in one packet with the head."""
-        write = self._request.writer.write
-        timeout_s = self._limits.idle_timeout_s if is_event_stream else self._limits.read_timeout_s
+    async def _copy(self, link: Link, head: Head, out: bytes, piece: bytes, is_chunked: bool) -> None:
+        """Write head (in `out`) and body, each piece as it comes; what has come already leaves in one packet."""
+        writer = self._request.writer
         while True:
             if piece:
                 out += _chunk(piece) if is_chunked else piece
             if link.is_body_done:
                 break
             if out:
-                await write(out)
+                self._put(out)
+                await writer.drain()
                 out = b""
-            piece = await link.next_piece(timeout_s)
+            limits = self._limits
+            piece = await link.next_piece(limits.idle_timeout_s if _is_event_stream(head) else limits.read_timeout_s)
             if not piece and not link.is_body_done:
                 break  # a body that ends with the connection, whole
         if is_chunked:
             out += b"0\r\n\r\n"
         if out:
-            await write(out)
+            self._put(out)
+            if self._request.protocol.writing_paused:
+                await writer.drain()
+
+    def _put(self, data: bytes) -> None:
+        """Give the client's transport bytes that are framed already: aiohttp's writer need not look at them."""
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError
+        self._request.writer.output_size += len(data)  # so that no error page is put behind them
+        transport.write(data)
 
     async def _switch(self, link: Link, head: Head) -> web.StreamResponse:
         fields = self._fields(head)
         fields += ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
         await self._request.writer.write(_head(head, fields))
-        self._backend.record(self._pool, None)
+        self._backend.record(self._pool, self._loop.time(), None)
         self._link = None  # the tunnel closes it, after the last bytes have left
         await websocket.tunnel(self._request, link, self._limits.idle_timeout_s)
-        return Relayed(101, is_kept=False)
+        return Relayed(is_kept=False)
 
 
-def _cut(transport: asyncio.Transport | None) -> None:
-    """Reset a connection. An orderly end would look like the end of the body to whoever reads up to it."""
-    if transport is None:
-        return
-    sock = transport.get_extra_info("socket")
-    if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
-
-
-def _head(head: Head, fields: list[rules.Header]) -> bytes:
+def _head(head: Head, fields: list[Header]) -> bytes:
     return rules.serialize(b"HTTP/1.1 %d %b" % (head.status, head.reason), fields)
 
 
@@ -368,7 +359,4 @@ def _chunk(data: bytes) -> bytes:
 
 
 def _is_event_stream(head: Head) -> bool:
-    return any(
-        name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream")
-        for name, value in head.headers
-    )
+    return any(value.lower().startswith(b"text/event-stream") for value in head.known.get(b"content-type", ()))

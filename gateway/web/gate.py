@@ -7,9 +7,9 @@ Reads as the request goes: route, credential, decision, outcome (`design.md` sec
 from __future__ import annotations
 
 import ipaddress
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from time import perf_counter
 from typing import Final, Protocol, assert_never
@@ -21,7 +21,7 @@ from gateway.metrics import Kind, Shed
 from gateway.model import Contact, Room, Upstream
 from gateway.rules import headers as fields
 from gateway.rules import policy, routes
-from gateway.rules.policy import Asked, Forward, Hold, TryEntry
+from gateway.rules.policy import Asked, Hold, TryEntry
 from gateway.rules.tokens import subject_of
 from gateway.web import answers
 from gateway.web.auth import Auth
@@ -33,6 +33,7 @@ from gateway.web.ready import Ready, ReadyHead
 from gateway.web.upstream import Plan, Upstreams
 
 RETRY_HELD_S: Final = 5
+IDENTIFIED_MAX: Final = 4096  # admissions that are asked with in one second, about
 ADMISSION_IN_FLIGHT_MAX: Final = 16  # a browser opens six connections; a shared or stolen admission is no battering ram
 
 
@@ -92,7 +93,7 @@ class Gate:
         self._site = site
         self._events = events
         self._wall_s = wall_s
-        self._in_flight: Counter[bytes] = Counter()
+        self._in_flight: dict[bytes, int] = {}  # by admission
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         started_s = perf_counter()
@@ -141,22 +142,23 @@ class Gate:
 
     async def _protected(self, request: web.BaseRequest, room: Room, client: str | None) -> Answer:
         desk = self._desks[room.id]
-        asked = Asked.of(request.method, request.headers)
         credential = desk.credential(request)
         network = network_of(client or request.remote or "")
-        decision = policy.triage(
-            asked,
+        uses_headers = not credential.from_cookie and policy.keeps_tokens(request.headers)
+        passing = policy.admit(
             credential,
             is_void=desk.is_void(credential),
-            room_state=desk.room_state(),
             now_s=desk.queue.clock.now_s(),
             session_s=room.session_s,
-            network_has_credit=desk.networks.has_credit(network, desk.queue.clock.monotonic()),
             is_reachable=desk.queue.is_reachable,
         )
+        if passing is not None:
+            passage = Passage.of(desk, passing, uses_headers, network)
+            return Kind.ADMITTED, await self._forward(request, desk, passage)
+        asked = Asked.of(request.method, request.headers)
+        has_credit = desk.networks.has_credit(network, desk.queue.clock.monotonic())
+        decision = policy.triage(asked, credential, room_state=desk.room_state(), network_has_credit=has_credit)
         match decision:
-            case Forward():
-                passage = Passage.of(desk, decision, asked, credential, network)
             case TryEntry(ticket):
                 identity = ticket.id if ticket is not None else desk.random_id()
                 contact = Contact(identity, ticket.number, ticket.epoch) if ticket else Contact(identity)
@@ -171,7 +173,7 @@ class Gate:
                     desk.networks.confirmed(network)
                     return self._hold(request, desk, asked, outcome)
                 self._events.entered_at_once(room.id)
-                passage = Passage.entered(desk, identity, outcome.standing, asked, credential)
+                passage = Passage.entered(desk, identity, outcome.standing, uses_headers)
             case Hold():
                 return self._hold(request, desk, asked, decision)
             case _:
@@ -179,19 +181,21 @@ class Gate:
         return Kind.ADMITTED, await self._forward(request, desk, passage)
 
     async def _forward(self, request: web.BaseRequest, desk: Desk, passage: Passage) -> web.StreamResponse:
-        identity = passage.admission.id
-        if self._in_flight[identity] >= ADMISSION_IN_FLIGHT_MAX:
+        identity, in_flight = passage.admission.id, self._in_flight
+        count = in_flight.get(identity, 0)
+        if count >= ADMISSION_IN_FLIGHT_MAX:
             self._events.shed(Shed.ADMISSION_IN_FLIGHT)
             detail = f"this admission has {ADMISSION_IN_FLIGHT_MAX} requests under way: wait for one to end"
             return answers.problem(429, "overloaded", detail, {"Retry-After": "1"})
-        self._in_flight[identity] += 1
+        in_flight[identity] = count + 1
         try:
             plan = self._plan(request, desk.room.upstream, desk.room, passage)
             return await self._upstreams.forward(request, plan)
         finally:
-            self._in_flight[identity] -= 1
-            if not self._in_flight[identity]:
-                del self._in_flight[identity]
+            if in_flight[identity] == 1:
+                del in_flight[identity]
+            else:
+                in_flight[identity] -= 1
 
     def _hold(self, request: web.BaseRequest, desk: Desk, asked: Asked, held: Hold) -> Answer:
         room = desk.room
@@ -210,12 +214,10 @@ class Gate:
     def _plan(
         self, request: web.BaseRequest, upstream: str, room: Room | None = None, passage: Passage | None = None
     ) -> Plan:
-        added: tuple[tuple[str, str], ...] = ()
+        added: tuple[fields.Header, ...] = ()
         if passage is not None and room is not None:
-            subject, key = subject_of(passage.admission.id), self._here.upstreams[upstream].signing_key
-            added = (("Waitroom-Subject", subject), ("Waitroom-Room", room.id))
-            if key:
-                added += (("Waitroom-Signature", fields.signature(key, room.id, subject, int(self._wall_s()))),)
+            key = self._here.upstreams[upstream].signing_key
+            added = identified(passage.admission.id, room.id, key, int(self._wall_s()))
         peer = request.remote or ""
         return Plan(
             upstream=upstream,
@@ -227,8 +229,15 @@ class Gate:
             peer=peer,
             is_peer_trusted=bool(self._here.trusted_proxies) and fields.is_trusted(peer, self._here.trusted_proxies),
             scheme="https" if self._here.https else "http",
-            is_navigation=policy.shows_page(request.headers),
         )
+
+
+@lru_cache(IDENTIFIED_MAX)
+def identified(identity: bytes, room: str, key: bytes, now_s: int) -> tuple[fields.Header, ...]:
+    """What tells an upstream who passes. Remembered, since a page and what it loads are asked for within a second."""
+    subject = subject_of(identity)
+    told = ((b"Waitroom-Subject", subject.encode()), (b"Waitroom-Room", room.encode()))
+    return (*told, (b"Waitroom-Signature", fields.signature(key, room, subject, now_s).encode())) if key else told
 
 
 def held_headers(room: Room) -> dict[str, str]:

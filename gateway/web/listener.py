@@ -11,6 +11,7 @@ import asyncio
 import errno
 import logging
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -219,6 +220,13 @@ class Connection(web.RequestHandler):
         body_bytes = body_bytes_of(*self._messages[-1]) if requests and not self._upgraded else None
         self._boundary.follow(data, requests, body_bytes)
 
+    def force_close(self) -> None:
+        """Also how a stop ends what did not end in time: half an answer is cut, lest it look whole; a tunnel has no whole."""
+        request = self._current_request
+        if request is not None and request.writer.output_size > 0 and self._payload_parser is None:
+            cut(self.transport)
+        super().force_close()
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._unsent_bytes = self._unsent()
@@ -264,6 +272,16 @@ def body_bytes_of(message: object, payload: StreamReader) -> int | None:
         return 0
     length = message.headers.get("Content-Length", "")
     return int(length) if length.isdecimal() else None
+
+
+def cut(transport: asyncio.Transport | None) -> None:
+    """Reset a connection. An orderly end would look like the end of the body to whoever reads up to it."""
+    if transport is None or transport.is_closing():
+        return
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 async def read_body(request: web.BaseRequest, bytes_max: int, timeout_s: float = 10.0) -> bytes | None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from multidict import CIMultiDict, CIMultiDictProxy
-
 from gateway.model import Admission, Standing
-from gateway.rules.policy import Asked, Credential, Forward, Renewal
+from gateway.rules.headers import Header, encode
+from gateway.rules.policy import Forward, Renewal
 from gateway.rules.tokens import Verified
 from gateway.web.desk import Desk
 
 # A cookie may not ride on these: 206 and 304 update or complete what a cache already holds.
 NO_COOKIE: Final = frozenset({206, 304})
 REMAINING_DIGITS_MAX: Final = 12
+NOTHING: Final = (b"",)
 
 
 @dataclass(slots=True)
@@ -28,10 +29,9 @@ class Passage:
     uses_headers: bool  # the client keeps its tokens itself
 
     @classmethod
-    def of(cls, desk: Desk, decision: Forward, asked: Asked, credential: Credential, network: str) -> Passage:
+    def of(cls, desk: Desk, decision: Forward, uses_headers: bool, network: str) -> Passage:
         """With an admission that was brought; renews it as decided."""
         verified, fresh = decision.admission, None
-        uses_headers = asked.is_app and not credential.from_cookie
         if decision.renewal is not Renewal.NONE:
             cls._touch(desk, verified, network)
         if decision.renewal is Renewal.REISSUE:
@@ -40,11 +40,11 @@ class Passage:
         return cls(desk, verified.token, verified, fresh, uses_headers)
 
     @classmethod
-    def entered(cls, desk: Desk, identity: bytes, standing: Standing, asked: Asked, credential: Credential) -> Passage:
+    def entered(cls, desk: Desk, identity: bytes, standing: Standing, uses_headers: bool) -> Passage:
         """With an instant entry, made just now, or made before by a request whose answer was lost."""
         lease_s = standing.detail // 1_000_000
         fresh = desk.new_admission(identity, standing.entered_at_s, lease_s=lease_s, is_instant=True)
-        return cls(desk, fresh[1], None, fresh, asked.is_app and not credential.from_cookie)
+        return cls(desk, fresh[1], None, fresh, uses_headers)
 
     @staticmethod
     def _touch(desk: Desk, verified: Verified[Admission], network: str) -> None:
@@ -57,41 +57,39 @@ class Passage:
 
         desk.queue.touch(verified.token, on_answer)
 
-    def on_head(self, status: int, to_client: CIMultiDict[str], from_upstream: CIMultiDictProxy[str]) -> None:
+    def on_head(self, status: int, to_client: list[Header], known: Mapping[bytes, list[bytes]]) -> None:
         """Read what the bank says of the lease and the stock, and add what the client is to keep."""
         desk = self.desk
-        remaining = from_upstream.get("Waitroom-Remaining", "")
-        if remaining.isascii() and remaining.isdigit() and len(remaining) <= REMAINING_DIGITS_MAX:
+        remaining = known.get(b"waitroom-remaining", NOTHING)[0]
+        if remaining.isdigit() and len(remaining) <= REMAINING_DIGITS_MAX:
             desk.queue.note_remaining(int(remaining))
-        if from_upstream.get("Waitroom-Release", "") == "1":
+        if known.get(b"waitroom-release", NOTHING)[0] == b"1":
             desk.queue.release_soon(self.admission.id, self.admission.entered_at_s)
             self._release(status, to_client)
             return
         newest = self.fresh[1] if self.fresh is not None else self.admission
-        to_client["Waitroom-Lease"] = str(max(0, newest.expires_at_s - desk.now_s()))
+        to_client.append((b"Waitroom-Lease", b"%d" % max(0, newest.expires_at_s - desk.now_s())))
         if self.fresh is None:
             return
         text, admission = self.fresh
         if self.uses_headers:
-            to_client["Waitroom-Admission"] = text
-            self._keep_private(to_client)
+            self._keep_private(to_client, [("Waitroom-Admission", text)])
         elif status not in NO_COOKIE:
-            to_client.add("Set-Cookie", desk.set_admission(text, admission))
+            kept = [("Set-Cookie", desk.set_admission(text, admission))]
             if self.verified is None:
-                to_client.add("Set-Cookie", desk.drop_ticket())
-            self._keep_private(to_client)
+                kept.append(("Set-Cookie", desk.drop_ticket()))
+            self._keep_private(to_client, kept)
 
-    def _release(self, status: int, to_client: CIMultiDict[str]) -> None:
-        to_client["Waitroom-Lease"] = "0"
+    def _release(self, status: int, to_client: list[Header]) -> None:
+        to_client.append((b"Waitroom-Lease", b"0"))
         if not self.uses_headers and status not in NO_COOKIE:
-            to_client.add("Set-Cookie", self.desk.drop_admission())
-            self._keep_private(to_client)
+            self._keep_private(to_client, [("Set-Cookie", self.desk.drop_admission())])
 
     @staticmethod
-    def _keep_private(to_client: CIMultiDict[str]) -> None:
+    def _keep_private(to_client: list[Header], kept: list[tuple[str, str]]) -> None:
         """An answer that bears a token is for one person: caches have stored and replayed them (`facts.md`)."""
-        to_client.popall("Cache-Control", None)
-        to_client["Cache-Control"] = "private, no-store"
+        to_client[:] = [field for field in to_client if field[0].lower() != b"cache-control"]
+        to_client += encode([*kept, ("Cache-Control", "private, no-store")])
 
     def on_alive(self) -> None:
         """A long transfer or WebSocket holds its lease while it lasts."""

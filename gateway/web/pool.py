@@ -26,6 +26,7 @@ REST_MAX_S: Final = 15.0  # an idle connection older than this is not used again
 # again loses nothing by that; one that may not only takes a connection that rested less than this.
 REST_MAX_ONCE_S: Final = 1.0
 FLUSH_S: Final = 5.0  # what is written may take this long to leave a link that is closed
+NO_BODY: Final = Body(0)
 WINDOW_S: Final = 10
 SAMPLE_MIN: Final = 5  # exchanges that say something about an upstream; fewer are chance
 
@@ -45,11 +46,14 @@ class Link(asyncio.Protocol):
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
-        self._body = Body(0)
+        self._body = NO_BODY
         self._is_held = False  # reading is paused
         self._is_ended = False  # nothing more will come
         self._is_reset = False  # and it did not end in order
         self._reader: asyncio.Future[None] | None = None
+        self._deadline_s = 0.0  # until when the reader waits
+        self._watch: asyncio.TimerHandle | None = None
+        self._watch_s = 0.0  # when it looks next
         self._writer: asyncio.Future[None] | None = None
         self._is_full = False
         self.is_reused = False
@@ -71,18 +75,22 @@ class Link(asyncio.Protocol):
         if len(self._buffer) > BUFFER_MAX and not self._is_held and self._transport is not None:
             self._is_held = True
             self._transport.pause_reading()
-        _wake(self._reader)
+        if self._reader is not None:
+            self._wake_reader()
 
     def eof_received(self) -> None:
         self._is_ended = True
-        _wake(self._reader)
+        self._wake_reader()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_reset = self._is_reset or exc is not None
         self._is_ended = True
         self._transport = None
         self._buffer_is_full(False)
-        _wake(self._reader)
+        self._wake_reader()
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
 
     def pause_writing(self) -> None:
         self._buffer_is_full(True)
@@ -92,8 +100,8 @@ class Link(asyncio.Protocol):
 
     def _buffer_is_full(self, is_full: bool) -> None:
         self._is_full = is_full
-        if not is_full:
-            _wake(self._writer)
+        if not is_full and self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
         if self.on_full is not None:
             self.on_full(is_full)
 
@@ -127,17 +135,17 @@ class Link(asyncio.Protocol):
         self.is_reused = self.rested_at is not None
         self.rested_at = None
         self.has_answered = False
-        self._body = Body(0)
+        self._body = NO_BODY
 
     async def head(self, method: str, timeout_s: float) -> Head:
         """The next head, interim ones (1xx) too. `TimeoutError` is the caller's to judge: one may read on after it."""
-        deadline = self._loop.time() + timeout_s
+        deadline_s = self._loop.time() + timeout_s
         while (end := self._buffer.find(b"\r\n\r\n")) < 0:
             if len(self._buffer) > HEAD_MAX:
                 raise Failure("malformed")
             if self._is_ended:
                 raise Failure("broken")
-            await self.more(deadline - self._loop.time())
+            await self.more(deadline_s)
         head = parse_head(bytes(self._buffer[:end]), method)
         if isinstance(head, str) or end > HEAD_MAX:
             raise Failure("malformed")
@@ -164,7 +172,7 @@ class Link(asyncio.Protocol):
                     raise Failure("truncated")
                 return b""
             try:
-                await self.more(timeout_s)
+                await self.more(self._loop.time() + timeout_s)
             except TimeoutError:
                 raise Failure("read_timeout") from None
         return piece
@@ -182,17 +190,37 @@ class Link(asyncio.Protocol):
     def has_ended(self) -> bool:
         return self._is_ended and not self._buffer
 
-    async def more(self, timeout_s: float) -> None:
-        """Wait until more has come or nothing will."""
-        if self._is_ended:
-            return
-        self._reader = self._loop.create_future()
-        late = self._loop.call_later(max(timeout_s, 0), _fail, self._reader)
-        try:
-            await self._reader
-        finally:
-            late.cancel()
-            self._reader = None
+    def more(self, deadline_s: float) -> asyncio.Future[None]:
+        """To wait for until more has come or nothing will, on a link that has not ended; `TimeoutError` at the deadline.
+
+        A link has one timer, which outlives many waits: it looks whether the wait of then is over, and goes on. Setting and
+        cancelling one for each wait costs more than the wait.
+        """
+        self._reader = reader = self._loop.create_future()
+        self._deadline_s = deadline_s
+        if self._watch is None or deadline_s < self._watch_s:
+            if self._watch is not None:
+                self._watch.cancel()
+            self._watch_until(deadline_s)
+        return reader
+
+    def _watch_until(self, at_s: float) -> None:
+        self._watch_s = at_s
+        self._watch = self._loop.call_at(at_s, self._look)
+
+    def _look(self) -> None:
+        self._watch = None
+        if self._reader is None or self._reader.done():
+            return  # nobody waits; the next one sets the timer anew
+        if self._loop.time() < self._deadline_s:
+            self._watch_until(self._deadline_s)
+        else:
+            self._reader.set_exception(TimeoutError())
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+        self._reader = None
 
     # Ending.
 
@@ -215,28 +243,18 @@ class Link(asyncio.Protocol):
             self._transport.abort()
 
 
-def _wake(future: asyncio.Future[None] | None) -> None:
-    if future is not None and not future.done():
-        future.set_result(None)
-
-
-def _fail(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_exception(TimeoutError())
-
-
 class Tally:
     """How the exchanges of the last `WINDOW_S` seconds ended, in a ring of seconds."""
 
     def __init__(self) -> None:
-        self._rows = [(-1, 0, 0)] * WINDOW_S  # second, well, ill
+        self.clear()
 
     def add(self, is_well: bool, now_s: float) -> None:
         second = int(now_s)
-        at, well, ill = self._rows[second % WINDOW_S]
-        if at != second:
-            well = ill = 0
-        self._rows[second % WINDOW_S] = (second, well + is_well, ill + (not is_well))
+        row = self._rows[second % WINDOW_S]
+        if row[0] != second:
+            row[:] = (second, 0, 0)
+        row[1 if is_well else 2] += 1
 
     def is_ill(self, now_s: float) -> bool:
         """True if more than half ended badly."""
@@ -245,17 +263,17 @@ class Tally:
         return well + ill >= SAMPLE_MIN and ill > well
 
     def clear(self) -> None:
-        self._rows = [(-1, 0, 0)] * WINDOW_S
+        self._rows = [[-1, 0, 0] for _ in range(WINDOW_S)]  # second, well, ill
 
 
 class Pool:
-    """The links to one URL. `out_until` > now: it failed and is passed over while another URL is well."""
+    """The links to one URL. `is_out`: it failed, and is passed over while another URL is well."""
 
-    def __init__(self, url: str, connect_timeout_s: float) -> None:
+    def __init__(self, url: str, connect_timeout_s: float, ca: str = "") -> None:
         parts = urlsplit(url)
         self.url = url
         self._host = parts.hostname or ""
-        self._ssl = ssl.create_default_context() if parts.scheme == "https" else None
+        self._ssl = ssl.create_default_context(cadata=ca or None) if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._ssl else 80)
         self._connect_timeout_s = connect_timeout_s
         self._resting: deque[Link] = deque()
@@ -263,14 +281,13 @@ class Pool:
         self.in_flight = 0
         self.is_out = False
 
-    def take(self, rest_max_s: float) -> Link | None:
+    def take(self, rest_max_s: float, now_s: float) -> Link | None:
         """A link that rested no longer than that, the latest first: those nobody needs grow old and go."""
-        now = asyncio.get_running_loop().time()
         while self._resting:
             link = self._resting.pop()
             if not link.is_open or link.rested_at is None:
                 continue
-            rested_s = now - link.rested_at
+            rested_s = now_s - link.rested_at
             if rested_s <= rest_max_s:
                 return link
             if rested_s <= REST_MAX_S:
@@ -286,6 +303,8 @@ class Pool:
                 _, link = await loop.create_connection(lambda: Link(loop), self._host, self._port, ssl=self._ssl)
         except TimeoutError:
             raise Failure("connect_timeout") from None
+        except ssl.SSLCertVerificationError:  # before a byte of the request was sent
+            raise Failure("untrusted") from None
         except OSError:
             raise Failure("refused") from None
         return link

@@ -19,13 +19,15 @@ from html import escape
 from typing import Final
 
 from aiohttp import web
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 
 from gateway.model import Upstream
 from gateway.rules import headers as rules
+from gateway.rules import policy
 from gateway.tasks import Owner
 from gateway.web.backend import Backend
-from gateway.web.exchange import Exchange, Observer, Plan, Setting
+from gateway.web.exchange import Exchange, Setting
+from gateway.web.plan import Observer, Plan
 from gateway.web.pool import Failure
 
 __all__ = ["FAILURES", "Observer", "Plan", "Unobserved", "Upstreams"]
@@ -34,6 +36,7 @@ __all__ = ["FAILURES", "Observer", "Plan", "Unobserved", "Upstreams"]
 FAILURES: Final[dict[str, tuple[int, str]]] = {
     "busy": (503, "The service has as many requests as it can take. Please try again in a moment."),
     "refused": (502, "The service cannot be reached just now. Please try again in a moment."),
+    "untrusted": (502, "The service cannot be reached just now. Please try again in a moment."),
     "connect_timeout": (504, "The service cannot be reached just now. Please try again in a moment."),
     "write_timeout": (504, "The service did not take the request in time."),
     "read_timeout": (504, "The service did not answer in time."),
@@ -61,7 +64,6 @@ class Unobserved:
 
     def answered(self, upstream: str, seconds: float) -> None: ...
     def failed(self, upstream: str, kind: str) -> None: ...
-    def in_flight(self, upstream: str, count: int) -> None: ...
 
 
 class Upstreams:
@@ -97,10 +99,11 @@ class Upstreams:
             return self._stand_in(Failure("unsupported"), request, plan)
         if rules.is_looped(request.headers.getall("Via", ()), self._setting.via):
             return self._stand_in(Failure("loop"), request, plan)
-        shares = await backend.enter(plan.room, plan.room_in_flight_max)
+        shares = backend.enter_at_once(plan.room, plan.room_in_flight_max)
+        if shares is None:
+            shares = await backend.enter(plan.room, plan.room_in_flight_max)
         if shares is None:
             return self._stand_in(Failure("busy"), request, plan)
-        self._setting.observer.in_flight(plan.upstream, backend.share.used)
         exchange = Exchange(self._setting, backend, request, plan)
         try:
             return await exchange.run()
@@ -108,9 +111,9 @@ class Upstreams:
             return self._stand_in(failure, request, plan)
         finally:
             backend.leave(shares)
-            self._setting.observer.in_flight(plan.upstream, backend.share.used)
 
     async def close(self) -> None:
+        self._setting.pulse.close()
         await self._owner.close()
         for backend in self._backends.values():
             backend.close()
@@ -123,21 +126,21 @@ class Upstreams:
 def failure_answer(kind: str, request: web.BaseRequest, plan: Plan) -> web.Response:
     """What a client is told: a problem document (RFC 9457), or a page where a person looks at it."""
     status, text = FAILURES[kind]
-    fields: CIMultiDict[str] = CIMultiDict({"Cache-Control": "no-store"})
+    fields = [(b"Cache-Control", b"no-store")]
     if status in {503, 504}:
-        fields["Retry-After"] = "2"
-    if plan.is_navigation:
+        fields.append((b"Retry-After", b"2"))
+    if policy.shows_page(request.headers):
         title = f"{status} {PHRASES[status]}"
         body = (
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><p>{escape(text)}</p></html>\n'
         )
-        fields["Content-Type"] = "text/html; charset=utf-8"
+        fields.append((b"Content-Type", b"text/html; charset=utf-8"))
     else:
         body = json.dumps({"type": "about:blank", "title": PHRASES[status], "status": status, "detail": text}) + "\n"
-        fields["Content-Type"] = "application/problem+json"
+        fields.append((b"Content-Type", b"application/problem+json"))
     if plan.on_head is not None:
-        plan.on_head(status, fields, CIMultiDictProxy(CIMultiDict()))
-    answer = web.Response(status=status, headers=fields, body=body.encode())
+        plan.on_head(status, fields, {})
+    answer = web.Response(status=status, headers=CIMultiDict(rules.decode(fields)), body=body.encode())
     if not request.content.is_eof():
         answer.force_close()  # the rest of the body is nobody's any more
     return answer

@@ -53,7 +53,7 @@ async def tunnel(request: web.BaseRequest, link: Link, idle_timeout_s: float) ->
                 await request.writer.write(data)
                 continue
             try:
-                await link.more(tap.heard_at + idle_timeout_s - loop.time())
+                await link.more(tap.heard_at + idle_timeout_s)
             except TimeoutError:
                 if loop.time() >= tap.heard_at + idle_timeout_s:
                     break

@@ -49,6 +49,15 @@ def test_fields_survive_the_way_back_byte_for_byte(given_fields: list[Header], s
     assert headers.to_client(head.headers) == kept
 
 
+@pytest.mark.parametrize("line", [b"X: a b", b"X:a b", b"X:\t a b", b"X: a b \t", b"X: a b "])
+@pytest.mark.parametrize("behind", [b"", b"\r\nX-Empty: \r\nDate: x"])
+def test_whitespace_around_a_value_is_none_of_it(line: bytes, behind: bytes) -> None:
+    """Promise 10: RFC 9112, 5.1; whitespace inside stays, and so does a field without a value."""
+    head = headers.parse_head(b"HTTP/1.1 200 OK\r\n" + line + behind, "GET")
+    assert isinstance(head, headers.Head)
+    assert head.headers == [(b"X", b"a b"), *([(b"X-Empty", b""), (b"Date", b"x")] if behind else [])]
+
+
 @given(st.binary(max_size=200))
 def test_parser_of_answers_never_raises_and_is_no_looser_than_h11(raw: bytes) -> None:
     """Promise 10: any bytes are a head or a fault; what h11 refuses is refused."""
@@ -129,6 +138,15 @@ def test_our_fields_come_from_us_only(spelling: bytes) -> None:
     """Promise 9: removed from requests in every spelling a CGI-like server would fold, and from answers."""
     assert spelling not in dict(headers.to_upstream([(b"Host", b"a"), (spelling, b"forged")], HOP))
     assert headers.to_client([(spelling, b"1"), (b"X-Waitroom-Like", b"2")]) == [(b"X-Waitroom-Like", b"2")]
+
+
+@pytest.mark.parametrize("name", [b"waitroom-" + b"x" * 60, b"X-" + b"x" * 60, b"Connection" + b"-" * 60])
+def test_long_names_are_judged_by_all_they_are(name: bytes) -> None:
+    """Promise 10: names are remembered cut short; none is taken for another one by that."""
+    passes = not name.startswith(b"waitroom-")
+    assert ((name, b"1") in headers.to_upstream([(b"Host", b"a"), (name, b"1")], HOP)) is passes
+    assert headers.to_client([(name, b"1"), (b"Connection", name[:-1])]) == ([(name, b"1")] if passes else [])
+    assert headers.to_client([(name, b"1"), (b"Connection", name)]) == []
 
 
 def test_forwarded_fields_of_strangers_are_replaced_and_of_trusted_peers_kept() -> None:

@@ -17,6 +17,7 @@ from gateway.rules.policy import (
     Renewal,
     TryEntry,
     admission_until_s,
+    admit,
     origin_fault,
     poll_after_ms,
     renewal,
@@ -107,15 +108,8 @@ def decide(
     has_credit: bool = True,
     what: Asked | None = None,
 ) -> Forward | TryEntry | Hold:
-    return triage(
-        what or asked(Sec_Fetch_Mode="navigate"),
-        credential,
-        is_void=is_void,
-        room_state=state,
-        now_s=NOW_S,
-        session_s=600,
-        network_has_credit=has_credit,
-        is_reachable=True,
+    return admit(credential, is_void=is_void, now_s=NOW_S, session_s=600, is_reachable=True) or triage(
+        what or asked(Sec_Fetch_Mode="navigate"), credential, room_state=state, network_has_credit=has_credit
     )
 
 

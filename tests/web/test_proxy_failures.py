@@ -1,4 +1,4 @@
-"""What a client is told when an upstream fails, what is sent again, and what keeps one room's crowd from the others."""
+"""What a client is told when an upstream fails, and what is sent again."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
-from multidict import CIMultiDict
 
-from gateway.web.backend import Share
-from gateway.web.pool import Tally
+from gateway.rules.headers import Header
 from gateway.web.upstream import FAILURES, PHRASES, Plan
-from tests.web.wire import OK, Bank, Peer, Proxy, until
+from tests.web.conftest import OpenProxy
+from tests.web.wire import GET, HOST, OK, Bank, Peer, Proxy, dead_port, is_reset, until
 
-OpenProxy = Callable[..., Awaitable[Proxy]]
-HOST = b"Host: bank.example\r\n"
-GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
 HEAD = b"HTTP/1.1 200 OK\r\n"
 
 
@@ -29,26 +25,6 @@ def plays(answer: bytes) -> Callable[[Peer], Awaitable[None]]:
         await peer.send(answer)
 
     return part
-
-
-async def hangs(peer: Peer) -> None:
-    await peer.rest()
-
-
-async def is_reset(peer: Peer) -> bool:
-    """How the connection ended: True for a reset, False for an orderly end."""
-    try:
-        while await asyncio.wait_for(peer.reader.read(100), 5):
-            pass
-    except ConnectionResetError:
-        return True
-    return False
-
-
-def dead_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def test_every_failure_has_a_phrase() -> None:
@@ -102,12 +78,12 @@ async def test_unreachable_upstream_is_502_as_problem_or_page(open_proxy: OpenPr
         "type": "about:blank", "title": "Bad Gateway", "status": 502, "detail": FAILURES["refused"][1]
     }  # fmt: skip
 
-    def on_head(status: int, headers: CIMultiDict[str], upstream: object) -> None:
-        headers.add("Set-Cookie", f"status={status}")
-        assert not upstream
+    def on_head(status: int, to_client: list[Header], known: object) -> None:
+        to_client.append((b"Set-Cookie", b"status=%d" % status))
+        assert not known
 
-    proxy.plan = lambda _: Plan("bank", is_navigation=True, on_head=on_head)
-    await client.send(GET)
+    proxy.plan = lambda _: Plan("bank", on_head=on_head)
+    await client.send(GET[:-2] + b"Accept: text/html\r\n\r\n")
     page = await client.answer()
     assert b"Content-Type: text/html; charset=utf-8" in page
     assert b"Set-Cookie: status=502" in page
@@ -219,6 +195,7 @@ async def test_safe_request_is_sent_again_once(bank: Bank, proxy: Proxy, method:
     got = await after_a_rest(proxy, bank, method + b" /x HTTP/1.1\r\n" + HOST + b"\r\n")
     assert got == OK
     assert len(bank.requests) == 3
+    assert [pool.in_flight for pool in proxy.upstreams._backends["bank"]._pools] == [0]
     assert proxy.seen.kinds == []
 
 
@@ -274,130 +251,3 @@ async def test_bytes_nobody_asked_for_are_not_the_next_answer(bank: Bank, proxy:
     await client.send(GET)
     assert await client.answer() == OK
     assert len(bank.connections) == 2
-
-
-# --- several URLs, health --------------------------------------------------------------------------------------------
-
-
-async def test_url_that_cannot_be_reached_is_passed_over_and_comes_back(open_proxy: OpenProxy, bank: Bank) -> None:
-    """Promise 12: with two URLs, one of them dead, no request fails, not even one with a body."""
-    port = dead_port()
-    proxy = await open_proxy(urls=(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{bank.port}"))
-    client = await proxy.client()
-    for _ in range(4):
-        await client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\n\r\na")
-        assert await client.answer() == OK
-    assert proxy.upstreams.is_healthy("bank")
-    assert [pool.url for pool in proxy.upstreams._backends["bank"]._order()] == [f"http://127.0.0.1:{bank.port}"]
-    second = Bank()
-    await second.open(port)
-    try:
-        await until(lambda: not any(pool.is_out for pool in proxy.upstreams._backends["bank"]._pools))
-        for _ in range(4):
-            await client.send(GET)
-            assert await client.answer() == OK
-        assert second.requests
-    finally:
-        await second.close()
-
-
-async def test_health_follows_the_only_url(open_proxy: OpenProxy) -> None:
-    """Promise 6: the door shuts while nothing can be reached, and opens when the upstream is back, without traffic."""
-    port = dead_port()
-    proxy = await open_proxy(urls=(f"http://127.0.0.1:{port}",))
-    assert proxy.upstreams.is_healthy("bank")
-    client = await proxy.client()
-    await client.send(GET)
-    await client.answer()
-    assert not proxy.upstreams.is_healthy("bank")
-    bank = Bank()
-    await bank.open(port)
-    try:
-        await client.send(GET)  # tried all the same: an answer beats a guess
-        assert await client.answer() == OK
-        await until(lambda: proxy.upstreams.is_healthy("bank"))
-    finally:
-        await bank.close()
-
-
-async def test_answers_of_5xx_make_an_upstream_ill_but_pass(bank: Bank, proxy: Proxy) -> None:
-    """Promise 10 and 6: the bank's own error pages reach the client, and the door shuts."""
-    bank.answer = b"HTTP/1.1 503 Mine\r\nDate: x\r\nContent-Length: 0\r\n\r\n"
-    client = await proxy.client()
-    for _ in range(5):
-        assert proxy.upstreams.is_healthy("bank")
-        await client.send(GET)
-        assert await client.answer() == bank.answer
-    assert not proxy.upstreams.is_healthy("bank")
-    assert proxy.seen.kinds == []
-
-
-def test_tally_forgets_after_its_window() -> None:
-    """Promise 6: ten seconds, not for ever; and a handful is chance."""
-    tally = Tally()
-    for _ in range(4):
-        tally.add(False, 100.0)
-    assert not tally.is_ill(100.0)
-    tally.add(False, 100.5)
-    assert tally.is_ill(100.5)
-    assert tally.is_ill(109.9)
-    assert not tally.is_ill(110.0)
-    for _ in range(6):
-        tally.add(True, 101.0)
-    assert not tally.is_ill(101.0)
-
-
-# --- shares ----------------------------------------------------------------------------------------------------------
-
-
-async def test_room_over_its_share_waits_and_leaves_the_rest_alone(open_proxy: OpenProxy, bank: Bank) -> None:
-    """Promise 12: a room that stands still has 503 for itself; another route of the same upstream is served."""
-    proxy = await open_proxy(max_in_flight=4, connect_timeout_s=0.3)
-    bank.part = hangs
-    proxy.plan = lambda request: Plan("bank", "flooded", 2) if request.raw_path == "/flooded" else Plan("bank")
-    crowd = [await proxy.client() for _ in range(5)]
-    for client in crowd:
-        await client.send(b"GET /flooded HTTP/1.1\r\n" + HOST + b"\r\n")
-    await until(lambda: len(bank.connections) == 2)
-    assert proxy.upstreams.in_flight("bank") == 2
-    bank.part = bank.serve
-    other = await proxy.client()
-    await other.send(GET)
-    assert await other.answer() == OK
-    refused = await crowd[4].answer()
-    assert refused.startswith(b"HTTP/1.1 503 ")
-    assert b"Retry-After: " in refused
-    await until(lambda: proxy.seen.kinds == ["busy"] * 3)  # one had no place to wait in, two waited in vain
-    assert len(bank.connections) == 3
-
-
-async def test_places_are_handed_on_and_never_leak(open_proxy: OpenProxy, bank: Bank) -> None:
-    """Promise 12: whoever waits gets the place of whoever leaves, also of one who hangs up; in the end none is held."""
-    proxy = await open_proxy(max_in_flight=1)
-    bank.part = hangs
-    first, second, third = await proxy.client(), await proxy.client(), await proxy.client()
-    await first.send(GET)
-    await until(lambda: len(bank.connections) == 1)
-    await second.send(GET)
-    await asyncio.sleep(0.05)
-    await third.send(GET)  # no place to wait in: the line is as long as the share
-    assert (await third.answer()).startswith(b"HTTP/1.1 503 ")
-    bank.part = bank.serve
-    first.close()
-    assert await second.answer() == OK
-    await until(lambda: proxy.upstreams.in_flight("bank") == 0)
-    assert proxy.seen.most == 1
-
-
-async def test_place_granted_to_one_who_leaves_at_that_moment_is_not_lost() -> None:
-    """Promise 12: a cancelled wait that had just been granted gives the place back."""
-    share = Share(1)
-    assert await share.take(1)
-    waiting = asyncio.create_task(share.take(1))
-    await asyncio.sleep(0)
-    share.give()
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    assert share.used == 0
-    assert await share.take(0.1)

@@ -12,7 +12,8 @@ from aiohttp import http_parser, web
 
 from gateway.errors import StartError
 from gateway.web.listener import Connection, Limits, Listener, bind, read_body
-from tests.web.wire import OK, Bank, Peer, Proxy, until
+from gateway.web.pool import Link
+from tests.web.wire import OK, Bank, Peer, Proxy, is_reset, until
 
 OpenProxy = Callable[..., Awaitable[Proxy]]
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: bank.example\r\n\r\n"
@@ -227,6 +228,38 @@ async def test_a_fault_of_ours_is_a_short_500(open_proxy: OpenProxy) -> None:
     assert got.startswith(b"HTTP/1.1 500 ")
     assert got.endswith(b"\r\n\r\n500 Internal Server Error\n")
     assert b"ZeroDivision" not in got
+
+
+async def test_a_fault_of_ours_inside_an_answer_cuts_it(
+    bank: Bank, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 10: no error page lands inside a body, and half of one does not end in order, as if it were all."""
+
+    async def fail(*_: object) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Link, "next_piece", fail)
+    bank.part = _half_an_answer
+    client = await proxy.client()
+    await client.send(b"GET / HTTP/1.0\r\n" + HOST + b"\r\n")
+    await client.until(b"\r\n\r\nabc")
+    assert await is_reset(client)
+
+
+async def test_close_cuts_what_does_not_end_in_time(bank: Bank, proxy: Proxy) -> None:
+    """Promise 10: a gateway that stops does not end half an answer in order."""
+    bank.part = _half_an_answer
+    client = await proxy.client()
+    await client.send(b"GET / HTTP/1.0\r\n" + HOST + b"\r\n")
+    await client.until(b"\r\n\r\nabc")
+    await proxy.listener.close(0.05)
+    assert await is_reset(client)
+
+
+async def _half_an_answer(peer: Peer) -> None:
+    await peer.request()
+    await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+    await peer.rest()
 
 
 @pytest.mark.parametrize(("sent", "read"), [(b"abc", b"abc"), (b"abcdef", None), (b"ab", None)])

@@ -61,6 +61,30 @@ async def test_event_stream_outlives_the_read_timeout(open_proxy: OpenProxy, ban
     assert proxy.seen.kinds == ["read_timeout"]
 
 
+async def test_patience_with_events_is_not_left_to_the_next_request(open_proxy: OpenProxy, bank: Bank) -> None:
+    """Promise 12: a connection that has carried an event stream carries the next request under that one's deadline."""
+    proxy = await open_proxy(read_timeout_s=0.1, idle_timeout_s=60.0)
+    go = asyncio.Event()
+
+    async def part(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 6\r\n\r\nabc")
+        await go.wait()
+        await peer.send(b"def")
+        await peer.rest()
+
+    bank.part = part
+    client = await proxy.client()
+    await client.send(GET)
+    await client.until(b"abc")
+    await asyncio.sleep(0.3)  # past the first deadline
+    go.set()
+    await client.until(b"def")
+    await client.send(GET)
+    assert (await client.answer()).startswith(b"HTTP/1.1 504 ")
+    assert len(bank.connections) == 1
+
+
 async def test_client_that_leaves_closes_the_upstream_at_once(bank: Bank, proxy: Proxy) -> None:
     """Promise 12: within 0.1 s, before the head and inside the body."""
     for answer in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"):
@@ -298,6 +322,24 @@ async def test_200_mb_pass_in_constant_memory(bank: Bank, way: str) -> None:
     finally:
         process.kill()
         await process.wait()
+
+
+async def test_client_that_asks_on_and_reads_nothing_is_not_answered_into_memory(bank: Bank, proxy: Proxy) -> None:
+    """Promise 12: small answers wait for their reader, too; they come once it reads."""
+    count = 600
+    bank.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b"x" * 60_000
+    client = await proxy.client()
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await client.send(GET * count)
+    asked = -1
+    while asked != len(bank.requests):
+        asked = len(bank.requests)
+        await asyncio.sleep(0.2)
+    assert 0 < asked < count // 2, "what the kernel holds, and no more"
+    client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    for _ in range(count):
+        await client.head()
+        await client.exactly(60_000)
 
 
 async def _pour(peer: Peer, count: int) -> None:

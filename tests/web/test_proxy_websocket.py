@@ -12,10 +12,9 @@ from aiohttp import web
 from gateway.web import exchange, websocket
 from gateway.web.pool import Link
 from gateway.web.upstream import Plan
-from tests.web.wire import Bank, Peer, Proxy, until
+from tests.web.conftest import OpenProxy
+from tests.web.wire import HOST, Bank, Peer, Proxy, until
 
-OpenProxy = Callable[..., Awaitable[Proxy]]
-HOST = b"Host: bank.example\r\n"
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\n"
     + HOST
@@ -24,6 +23,35 @@ UPGRADE = (
 SWITCH = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: y\r\n\r\n"
 )
+
+
+async def upgraded(proxy: Proxy) -> Peer:
+    """A client whose connection is one of bytes from here on."""
+    client = await proxy.client()
+    await client.send(UPGRADE)
+    await client.head()
+    return client
+
+
+async def switches(peer: Peer) -> None:
+    """A bank that takes the upgrade and listens."""
+    await peer.head()
+    await peer.send(SWITCH)
+    await peer.rest()
+
+
+def stalls(go: asyncio.Event, reads: Callable[[Peer], Awaitable[None]]) -> Callable[[Peer], Awaitable[None]]:
+    """A bank that takes the upgrade and reads nothing until it is told to."""
+
+    async def part(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(SWITCH)
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await go.wait()
+        peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        await reads(peer)
+
+    return part
 
 
 async def test_upgraded_bytes_flow_both_ways_untouched(bank: Bank, proxy: Proxy) -> None:
@@ -68,13 +96,9 @@ async def test_close_of_either_side_reaches_the_other_with_its_last_bytes(bank: 
             last.append(await peer.rest())
 
     bank.part = part
-    first = await proxy.client()
-    await first.send(UPGRADE)
-    await first.head()
+    first = await upgraded(proxy)
     assert await first.rest() == b"bye"
-    second = await proxy.client()
-    await second.send(UPGRADE)
-    await second.head()
+    second = await upgraded(proxy)
     await second.send(b"bye")
     second.writer.close()
     await until(lambda: last == [b"bye"])
@@ -93,18 +117,11 @@ async def test_bytes_under_way_survive_the_close(bank: Bank, proxy: Proxy, monke
     go = asyncio.Event()
     got: list[int] = []
 
-    async def part(peer: Peer) -> None:
-        await peer.head()
-        await peer.send(SWITCH)
-        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await go.wait()
-        peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    async def reads(peer: Peer) -> None:
         got.append(len(await peer.rest()))
 
-    bank.part = part
-    client = await proxy.client()
-    await client.send(UPGRADE)
-    await client.head()
+    bank.part = stalls(go, reads)
+    client = await upgraded(proxy)
     sent = 0
     transport = links[0]._transport
     assert transport is not None
@@ -125,15 +142,8 @@ async def test_silent_websocket_ends_and_a_talking_one_does_not(
     """Promise 12: `idle_timeout` counts bytes of both sides."""
     proxy = await open_proxy(idle_timeout_s=0.3)
 
-    async def part(peer: Peer) -> None:
-        await peer.head()
-        await peer.send(SWITCH)
-        await peer.rest()
-
-    bank.part = part
-    client = await proxy.client()
-    await client.send(UPGRADE)
-    await client.head()
+    bank.part = switches
+    client = await upgraded(proxy)
     began = time.monotonic()
     while time.monotonic() < began + 0.6:
         await (bank.connections[0] if is_bank_talking else client).send(b"x")
@@ -151,15 +161,8 @@ async def test_websocket_holds_its_place_and_touches_its_lease(
     touches: list[float] = []
     proxy.plan = lambda _: Plan("bank", on_alive=lambda: touches.append(time.monotonic()))
 
-    async def part(peer: Peer) -> None:
-        await peer.head()
-        await peer.send(SWITCH)
-        await peer.rest()
-
-    bank.part = part
-    client = await proxy.client()
-    await client.send(UPGRADE)
-    await client.head()
+    bank.part = switches
+    client = await upgraded(proxy)
     await until(lambda: len(touches) >= 3)
     assert proxy.upstreams.in_flight("bank") == 1
     client.close()
@@ -175,20 +178,13 @@ async def test_websocket_reader_that_stalls_holds_the_writer_back(bank: Bank, pr
     total = 30_000_000
     counted = 0
 
-    async def part(peer: Peer) -> None:
+    async def reads(peer: Peer) -> None:
         nonlocal counted
-        await peer.head()
-        await peer.send(SWITCH)
-        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await go.wait()
-        peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
         while counted < total:
             counted += len(await peer.reader.read(2**20))
 
-    bank.part = part
-    client = await proxy.client()
-    await client.send(UPGRADE)
-    await client.head()
+    bank.part = stalls(go, reads)
+    client = await upgraded(proxy)
     client.writer.write(b"x" * total)
     transport = client.writer.transport
     await asyncio.sleep(0.3)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -16,6 +18,8 @@ from gateway.web.listener import Limits, Listener, bind
 from gateway.web.upstream import Plan, Upstreams
 
 DEADLINE_S = 5.0
+HOST = b"Host: bank.example\r\n"
+GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -84,8 +88,8 @@ class Bank:
         self.fault: BaseException | None = None
         self._server: asyncio.Server | None = None
 
-    async def open(self, port: int = 0) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", port, limit=2**20)
+    async def open(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", port, limit=2**20, ssl=tls)
 
     @property
     def port(self) -> int:
@@ -123,7 +127,6 @@ class Seen:
 
     kinds: list[str] = field(default_factory=list)
     answers: int = 0
-    most: int = 0
 
     def answered(self, upstream: str, seconds: float) -> None:
         assert upstream == "bank"
@@ -133,10 +136,6 @@ class Seen:
     def failed(self, upstream: str, kind: str) -> None:
         assert upstream == "bank"
         self.kinds.append(kind)
-
-    def in_flight(self, upstream: str, count: int) -> None:
-        assert upstream == "bank"
-        self.most = max(self.most, count)
 
 
 class Proxy:
@@ -179,3 +178,23 @@ async def until(is_so: Callable[[], bool], deadline_s: float = DEADLINE_S) -> No
     while not is_so():
         assert time.monotonic() < end, "the state did not come"
         await asyncio.sleep(0.005)
+
+
+async def hangs(peer: Peer) -> None:
+    await peer.rest()
+
+
+async def is_reset(peer: Peer) -> bool:
+    """How the connection ended: True for a reset, False for an orderly end."""
+    try:
+        while await asyncio.wait_for(peer.reader.read(100), 5):
+            pass
+    except ConnectionResetError:
+        return True
+    return False
+
+
+def dead_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])

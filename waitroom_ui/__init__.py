@@ -66,7 +66,7 @@ def place_page(room_id: str, status: Mapping[str, object], entry: str, *, return
     """
     back = _safe_path(return_to)
     view = _view(status)
-    body = [_headline(view, "plain.called_lead" if view in {"called", "parked"} else f"{view}_lead"), _message(status)]
+    body = [_headline(view, _lead(view, status)), _message(status)]
     match view:
         case "admitted":
             target = back or _safe_path(entry) or "/"
@@ -80,12 +80,11 @@ def place_page(room_id: str, status: Mapping[str, object], entry: str, *, return
             body.append(f"<p>{_both('over_next')}</p>")
         case "called" | "parked":
             body += [_form(room_id, "admission", "enter", back), _leaving(room_id, back)]
+        case "held":
+            body += [f'<div class="next"><p>{_both("plain.held_next")}</p></div>', _leaving(room_id, back)]
         case _:
-            body += [
-                _place(status),
-                f'<div class="next"><p>{_both("plain.refresh_next")}</p></div>',
-                _leaving(room_id, back),
-            ]
+            following = f'<div class="next"><p>{_both("plain.refresh_next")}</p></div>'
+            body += [_place(status), following, _leaving(room_id, back)]
     wait_ms = _number(status.get("poll_after_ms"))
     if view == "ended" or wait_ms is None:
         return _plain(view, body)
@@ -169,7 +168,15 @@ def _fill(template: str, slots: Mapping[str, str]) -> str:
 
 @cache
 def _asset(name: str) -> str:
-    return files(__name__).joinpath(name).read_text(encoding="utf-8")
+    """A file as it is sent; the indentation of documents and the comments and blanks of styles stay in the files."""
+    text = files(__name__).joinpath(name).read_text(encoding="utf-8")
+    if name.endswith(".html"):
+        return re.sub(r"\n\s+", "\n", text)
+    if name.endswith(".css"):
+        return (
+            re.sub(r"\s*([{};,])\s*", r"\1", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)).replace(";}", "}").strip()
+        )
+    return text
 
 
 @cache
@@ -231,23 +238,37 @@ def _message(status: Mapping[str, object]) -> str:
 
 
 def _place(status: Mapping[str, object]) -> str:
-    """Position, progress and figures, as far as the status knows them."""
-    position = _figure(status.get("position"))
-    progress = min(1.0, max(0.0, _number(status.get("progress")) or 0.0))
-    label = html.escape(" · ".join(_texts("progress").values()))
+    """Position, progress and figures, as far as the status knows them; nothing where there is no position yet."""
+    if not _number(status.get("position")):
+        return ""
     rows = [
         ("ahead", _figure(status.get("ahead"))),
         ("number", _figure(status.get("number") or None)),
-        ("updated", html.escape(str(status.get("as_of") or "–").replace("T", " ").replace("Z", " UTC"))),
+        ("updated", _clock(status.get("as_of"))),
     ]
-    if _view(status) in {"waiting", "full", "unreachable"}:
+    if status.get("eta") or _view(status) == "waiting":
         rows.insert(1, ("eta", _eta(status.get("eta"))))
     figures = "".join(f"<div><dt>{_both(name)}</dt><dd>{value}</dd></div>" for name, value in rows)
     stale = f'<p class="note">{_both("stale")}</p>' if status.get("stale") else ""
+    position = _figure(status.get("position"))
     return (
         f'{stale}<p class="position"><span>{_both("position")}</span><strong>{position}</strong></p>'
-        f'<progress max="1" value="{progress:.3f}" aria-label="{label}"></progress><dl>{figures}</dl>'
+        f"{_bar(_number(status.get('progress')))}<dl>{figures}</dl>"
     )
+
+
+def _bar(progress: float | None) -> str:
+    """None where nobody knows how much lies behind: an empty bar would say that all begins anew."""
+    if progress is None:
+        return ""
+    label = html.escape(" · ".join(_texts("progress").values()))
+    return f'<progress max="1" value="{min(1.0, max(0.0, progress)):.3f}" aria-label="{label}"></progress>'
+
+
+def _clock(stamp: object) -> str:
+    """The time of day of an RFC 3339 stamp in UTC: without script nobody knows where the visitor is."""
+    found = re.fullmatch(r"[0-9-]{10}T([0-9]{2}:[0-9]{2}:[0-9]{2})[0-9.]*Z", str(stamp))
+    return f"{found[1]} UTC" if found else "–"
 
 
 # --- decisions ------------------------------------------------------------------------------------------------------
@@ -256,15 +277,26 @@ def _place(status: Mapping[str, object]) -> str:
 def _view(status: Mapping[str, object]) -> str:
     """What a status shows: the state of the room outweighs that of one who waits, the end of it even a turn.
 
+    A turn that nobody can take just now is `held`: it is no turn yet.
+
     The same rule as `viewOf` in `view.js`, and `admitted` besides.
     """
     state, room_state = status.get("state"), status.get("room_state")
-    halted = {"paused", "scheduled", "full", "recovering", "unreachable"}
+    is_shut = room_state in {"paused", "scheduled", "recovering", "unreachable"}
     if state == "admitted":
         return "admitted"
-    if room_state in {"sold_out", "closed"} or (state == "waiting" and room_state in halted):
+    if room_state in {"sold_out", "closed"} or (state == "waiting" and (is_shut or room_state == "full")):
         return str(room_state)
+    if is_shut and state in {"called", "parked"}:
+        return "held"
     return str(state) if state in {"called", "parked", "ended"} else "waiting"
+
+
+def _lead(view: str, status: Mapping[str, object]) -> str:
+    if view in {"called", "parked", "held"}:
+        return "plain.held_lead" if view == "held" else "plain.called_lead"
+    is_over = view in {"sold_out", "closed", "ended", "admitted"}
+    return "provisional_lead" if status.get("provisional") and not is_over else f"{view}_lead"
 
 
 def _eta(eta: object) -> str:
@@ -300,7 +332,7 @@ def _duration(minutes: int, language: str) -> str:
         parts.append(_texts("hours")[language].format(h=hours))
     if rest:
         parts.append(_texts("minutes")[language].format(m=rest))
-    return " ".join(parts)
+    return "\N{NO-BREAK SPACE}".join(parts)  # a duration stays on one line
 
 
 def _number(value: object) -> float | None:

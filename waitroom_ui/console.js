@@ -3,6 +3,8 @@
 // The file's values are the base, what operators set are overrides, and `null` takes an override back. While fields hold
 // something unsaved, their ETag stays the one they were filled under: a change made by somebody else meanwhile is told,
 // and the first save is then refused by the gateway instead of undoing it unseen.
+//
+// Where no operators are configured the gateway asks for no token, so neither does this page before it is told to (401).
 
 const EVERY_MS = 2000;
 const TOKEN = "waitroom:operator-token";
@@ -12,7 +14,7 @@ const COLUMNS = [
   ["Called", (r) => figure(r.called)], ["Parked", (r) => figure(r.parked)],
   ["Active", (r) => figure(r.active) + (r.active_max ? ` / ${figure(r.active_max)}` : "")],
   ["Drain rate", (r) => text(r.drain_rate)], ["In force", (r) => perSecond(r.rate_in_force)],
-  ["Throughput", (r) => perSecond(r.throughput)], ["Entries", (r) => figure(r.entries_total)],
+  ["Throughput", (r) => perSecond(r.throughput)], ["Entries", (r) => figure(r.entries_total)], ["Stock", (r) => figure(r.stock_in_force)],
   ["Board age", (r) => `${ageOf(r).toFixed(0)} s${r.stale ? " · stale" : ""}`],
 ];
 const FIELDS = [
@@ -26,7 +28,8 @@ const FIELDS = [
 
 const OVERTAKEN = "Nothing was saved. Their values are shown below, yours are still in the fields: save again to apply them.";
 
-let token = sessionStorage.getItem(TOKEN);
+let token = sessionStorage.getItem(TOKEN); // null: none was asked for yet
+let isIn = false; // whether the API answers us
 let chosen = null; // the room whose panel is open
 let detail = null; // its newest reading
 let newest = null; // the ETag of that
@@ -39,7 +42,7 @@ let turn = 0; // number of the newest reading; older ones are dropped
 async function ask(method, path, body, headers = {}) {
   const answer = await fetch(path, {
     method, cache: "no-store", signal: AbortSignal.timeout(10_000), body: body && JSON.stringify(body),
-    headers: { Accept: "application/json", Authorization: `Bearer ${token}`, ...headers },
+    headers: { Accept: "application/json", ...(token && { Authorization: `Bearer ${token}` }), ...headers },
   });
   serverNow = Date.parse(answer.headers.get("Date")) || Date.now();
   const read = await answer.json().catch(() => ({}));
@@ -47,13 +50,17 @@ async function ask(method, path, body, headers = {}) {
   return { body: read, etag: answer.headers.get("ETag") };
 }
 
-// What went wrong, in the gateway's own words, with each fault on its line.
+const PLAIN = { 401: "This token is not known.", 403: "Not allowed.", 412: "Somebody else changed this room meanwhile." };
+const NEEDED = { read: "viewer or operator", change: "operator", report: "operator or upstream" };
+
+// What went wrong, in the gateway's own words, with each fault on its line, and the role that would be let.
 function sentence(code, problem) {
-  const plain = { 401: "This token is not known.", 403: "Your role may not do this.", 412: "Somebody else changed this room meanwhile." };
   const faults = (Array.isArray(problem.errors) ? problem.errors : [])
     .map(({ pointer, detail: allowed }) => `– ${text(pointer).replace(/^#\/?/, "")}: ${text(allowed)}`);
   const said = [problem.title, problem.detail].filter((part) => typeof part === "string");
-  return [`${code}: ${plain[code] || said.join(". ") || "refused."}`, ...(plain[code] ? said.slice(-1) : []), ...faults].join("\n");
+  const action = code === 403 && (/^The role \w+ may not (\w+)/.exec(problem.detail) || [])[1];
+  const missing = NEEDED[action] ? [`Sign in with a token of the role ${NEEDED[action]}.`] : [];
+  return [`${code}: ${PLAIN[code] || said.join(". ") || "refused."}`, ...(PLAIN[code] ? said.slice(-1) : []), ...missing, ...faults].join("\n");
 }
 
 async function refresh() {
@@ -67,7 +74,7 @@ async function refresh() {
     fault("");
   } catch (error) {
     if (mine !== turn) return;
-    if (error.code === 401) return signOut(error.message);
+    if (error.code === 401 || error.code === 403) return signOut(error.code === 401 && !token ? "" : error.message);
     fault(error.code ? error.message : "The gateway does not answer. The figures below are old.");
   }
   if (!document.hidden) timer = setTimeout(refresh, EVERY_MS);
@@ -96,8 +103,10 @@ async function change(patch, what, under = etag) {
 
 // --- rooms
 function showRooms(rooms) {
+  isIn = true;
   element("sign-in").hidden = true;
-  for (const id of ["rooms-box", "sign-out"]) element(id).hidden = false;
+  element("rooms-box").hidden = false;
+  element("sign-out").hidden = !token;
   const body = element("rooms");
   rooms.forEach((room, row) => fill(body.children[row] || body.appendChild(newRow()), room));
   while (body.children.length > rooms.length) body.lastChild.remove();
@@ -148,6 +157,7 @@ function take(reading) {
   write(element("pause"), isPaused ? "Resume entry" : "Pause entry");
   element("pause").className = isPaused ? "main" : "grave";
   FIELDS.forEach(showField);
+  showStock();
   showBoard(detail.board || {});
 }
 
@@ -156,14 +166,30 @@ function newField({ id, label, hint, isLong }) {
   input.addEventListener("input", showDirty);
   const back = make("button", { type: "button", id: `back-${id}`, textContent: "Take back", ariaLabel: `Take back the override of ${label}` });
   back.addEventListener("click", () => change(patchOf(id, null), `${id} taken back`));
+  const anew = make("button", { type: "button", id: `anew-${id}`, textContent: "Set anew", ariaLabel: "Set the stock anew", hidden: true });
+  anew.addEventListener("click", setAnew);
   const cells = ["settings", "base", "overrides"].map((from) => make("td", { id: `${from}-${id}`, className: `text ${from === "overrides" ? "override" : ""}` }));
   const head = make("th", { scope: "row" }, make("label", { htmlFor: input.id, textContent: label }));
-  return make("tr", {}, head, ...cells, make("td", {}, input), make("td", {}, back));
+  return make("tr", {}, head, ...cells, make("td", {}, input), make("td", {}, ...(id === "stock" ? [anew] : []), back));
 }
 
 function showField({ id }) {
   for (const from of ["settings", "base", "overrides"]) write(element(`${from}-${id}`), text(at(detail[from], id)));
   element(`back-${id}`).hidden = at(detail.overrides, id) === undefined;
+}
+
+// The upstream's own count stands below what is configured until somebody names the stock again, be it the same figure.
+function showStock() {
+  const { stock_in_force: left, settings = {} } = detail;
+  const isReported = typeof left === "number" && left !== settings.stock;
+  const configured = typeof settings.stock === "number" ? `stock ${figure(settings.stock)}, ` : "";
+  if (isReported) write(element("settings-stock"), `${configured}${figure(left)} left as the bank reports`);
+  element("anew-stock").hidden = !isReported;
+}
+
+function setAnew() {
+  const typed = element("field-stock").value.trim();
+  return change({ stock: typed === "" ? null : number(typed) }, `stock set anew: ${typed || "not limited"}`);
 }
 
 function fillField({ id }) {
@@ -264,6 +290,7 @@ function log(words) {
 function signOut(why = "") {
   clearTimeout(timer);
   turn += 1;
+  isIn = false;
   token = chosen = detail = newest = etag = null;
   sessionStorage.removeItem(TOKEN);
   for (const id of ["rooms-box", "room-box", "sign-out"]) element(id).hidden = true;
@@ -284,7 +311,6 @@ element("sign-out").addEventListener("click", () => signOut());
 element("settings").addEventListener("submit", save);
 element("discard").addEventListener("click", discard);
 element("pause").addEventListener("click", pause);
-document.addEventListener("visibilitychange", () => token && !document.hidden && refresh());
+document.addEventListener("visibilitychange", () => isIn && !document.hidden && refresh());
 element("columns").append(...COLUMNS.map(([name], i) => make("th", { scope: "col", textContent: name, className: i > 1 ? "figure" : "" })));
-if (token) refresh();
-else signOut();
+refresh();

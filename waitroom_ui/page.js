@@ -141,7 +141,7 @@ const isStatus = ({ code, body }) => (code === 200 || code === 201) && typeof bo
 function heard(body) {
   misses = 0;
   problem = null;
-  status = body;
+  status = { ...body, ...lastKnown(body) };
   opensAt = body.opens_at || opensAt;
   if (body.state === "admitted") return enter();
   if (body.state === "ended") return finish(viewOf(body));
@@ -152,6 +152,12 @@ function heard(body) {
   followBoard(wait || 0);
   show();
   if (!claimTimer) claim();
+}
+
+// While a room recovers nobody's position is known: what was known before stays on show, and is called old.
+function lastKnown({ state, number, position }) {
+  const isLost = state === "waiting" && typeof position !== "number" && status && status.number === number;
+  return isLost && status.position > 0 ? { position: status.position, ahead: status.ahead, stale: true } : {};
 }
 
 function missed(again, retryMs) {

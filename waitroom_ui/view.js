@@ -8,11 +8,13 @@ const element = (id) => document.getElementById(id);
 let language = "en";
 let spoken = { view: "", at: 0 };
 
-// The state of the room outweighs that of a visitor who waits; that nothing is left outweighs even a turn.
+// The state of the room outweighs that of a visitor who waits; that nothing is left outweighs even a turn, and a turn
+// that nobody can take just now is no turn yet.
 function viewOf({ state, room_state: roomState }) {
   const isOver = /^(sold_out|closed)$/.test(roomState);
-  const isHalted = /^(paused|scheduled|full|recovering|unreachable)$/.test(roomState);
-  if (isOver || (isHalted && state === "waiting")) return roomState;
+  const isShut = /^(paused|scheduled|recovering|unreachable)$/.test(roomState);
+  if (isOver || ((isShut || roomState === "full") && state === "waiting")) return roomState;
+  if (isShut && /^(called|parked)$/.test(state)) return "held";
   return /^(called|parked|ended)$/.test(state) ? state : "waiting";
 }
 
@@ -31,7 +33,7 @@ function clock(time, options) {
 function duration(minutes) {
   const h = Math.floor(minutes / 60);
   const m = minutes % 60;
-  return [h && words("hours", { h }), m && words("minutes", { m })].filter(Boolean).join(" ");
+  return [h && words("hours", { h }), m && words("minutes", { m })].filter(Boolean).join("\u00a0"); // a duration stays on one line
 }
 
 // People read a wait in steps: single minutes up to ten, then fives, then tens; always rounded up.
@@ -65,10 +67,11 @@ function note(id, text) {
 function leadWords() {
   if (view === "joining" && misses) return words("retrying_lead");
   if (view === "full" && !status) return words("full_newcomer");
+  if (view === "held") return words(`held_${status.room_state}_lead`);
+  if (status && status.provisional && !/^(sold_out|closed)$/.test(view)) return words("provisional_lead");
   if (view === "scheduled" && opensAt) {
     return words("scheduled_at", { time: clock(opensAt, { dateStyle: "long", timeStyle: "short" }) });
   }
-  if (view === "waiting" && status.provisional) return words("provisional_lead");
   return words(`${view}_lead`);
 }
 
@@ -87,9 +90,9 @@ function show() {
   write("headline", words(view));
   write("lead", leadWords());
   note("stale", isStale ? words("stale") : problem === "leave_failed" ? words(problem) : "");
-  note("cause", causeWords(isCalled));
   showMessage();
   showPlace();
+  note("cause", causeWords());
   write("next-label", words("next"));
   element("next-box").hidden = !write("next", nextWords());
   element("enter").hidden = view !== "ready";
@@ -98,17 +101,15 @@ function show() {
   write("again", words(/^(ended|left)$/.test(view) ? "again" : "retry"));
   element("leave-box").hidden = !status || isEntered;
   ["leave", "leave-ask", "leave-yes"].forEach((id) => write(id, words(id.replace("-", "_"))));
-  const place = !isCalled && status && status.position > 0 ? `${figure(status.position)} · ` : "";
+  const place = element("place").hidden ? "" : `${figure(status.position)} · `;
   document.title = isCalled && document.hidden ? `● ${words("called_title")}` : `${place}${words(view)}`;
   speak(isStale);
 }
 
-// A turn that is held because the room is shut says so; otherwise, what made the position grow.
-function causeWords(isCalled) {
-  if (!status || isEntered) return "";
-  const halted = viewOf({ ...status, state: "waiting" });
-  if (isCalled) return halted === "waiting" ? "" : words(`${halted}_lead`);
-  return status.cause ? words(`cause_${status.cause.code}`) || words("cause") : "";
+// What made a position grow.
+function causeWords() {
+  if (!status || !status.cause || element("place").hidden) return "";
+  return words(`cause_${status.cause.code}`) || words("cause");
 }
 
 function showMessage() {
@@ -119,17 +120,19 @@ function showMessage() {
 }
 
 function showPlace() {
-  const isShown = Boolean(status) && !isEntered && !/^(called|parked|sold_out|closed)$/.test(view);
+  const isPlaced = !/^(called|parked|held|sold_out|closed)$/.test(view) && !isEntered;
+  const isShown = isPlaced && Boolean(status) && status.position > 0;
   element("place").hidden = !isShown;
   if (!isShown) return;
   ["position", "ahead", "eta", "updated", "number"].forEach((id) => write(`${id}-label`, words(id)));
-  write("position", figure(status.position || null));
+  write("position", figure(status.position));
   write("ahead", words("people", { n: figure(status.ahead) }));
   write("eta", etaWords(status.eta));
-  element("eta-row").hidden = !/^(waiting|full|unreachable)$/.test(view);
+  element("eta-row").hidden = !status.eta && view !== "waiting";
   write("updated", clock(status.as_of, { timeStyle: "medium" }) || "–");
   element("updated").dateTime = String(status.as_of || "");
   write("number", figure(status.number || null));
+  element("progress").hidden = typeof status.progress !== "number"; // an empty bar would say that all begins anew
   element("progress").value = Math.min(1, Math.max(0, Number(status.progress) || 0));
   element("progress").setAttribute("aria-label", words("progress"));
 }
@@ -139,11 +142,15 @@ function speak(isStale) {
   const now = performance.now();
   const said = `${view} ${isStale && misses > 1} ${language}`;
   if (said === spoken.view && now - spoken.at < SPEAK_MS) return;
-  const isPlaced = !element("place").hidden && status.position > 0;
-  const figures = isPlaced ? `${words("position")} ${figure(status.position)}. ${words("eta")} ${etaWords(status.eta)}.` : "";
+  const figures = element("place").hidden ? "" : spokenFigures();
   const stale = isStale && misses > 1 ? words("stale") : "";
   write("spoken", [`${words(view)}.`, leadWords(), figures, stale].filter(Boolean).join(" "));
   spoken = { view: said, at: now };
+}
+
+function spokenFigures() {
+  const eta = element("eta-row").hidden ? "" : ` ${words("eta")} ${etaWords(status.eta)}.`;
+  return `${words("position")} ${figure(status.position)}.${eta}`;
 }
 
 function preferredLanguage() {

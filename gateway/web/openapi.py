@@ -62,7 +62,7 @@ def status_schema() -> Json:
         "as_of": _time("When the figures were true."),
         "stale": {"type": "boolean", "description": "The figures are the last known ones: Redis cannot be asked."},
         "provisional": {"type": "boolean", "description": "The place has no number yet, only its arrival time."},
-        "claim_in_ms": _nullable(_count("What is left of the claim window.")),
+        "claim_in_ms": _nullable(_count("What is left of the claim window; null while nobody can enter.")),
         "lease_until": _nullable(_time("When the admission lapses unless it is used.")),
         "cause": _nullable(cause | {"description": "Why a position or state changed against expectation."}),
     }

@@ -16,6 +16,8 @@ from gateway.web.desk import Desk
 PUBLIC_RANKS_MAX: Final = 64
 # States in which nobody can be told when: the line does not move, or not for a reason that time alone mends.
 UNTIMED: Final = frozenset({RoomState.PAUSED, RoomState.CLOSED, RoomState.SOLD_OUT, RoomState.RECOVERING})
+# States in which a turn can be taken: in all others its window promises nothing.
+CLAIMABLE: Final = frozenset({RoomState.IDLE, RoomState.QUEUEING, RoomState.FULL})
 
 
 @dataclass(slots=True)
@@ -61,7 +63,7 @@ def waiting_place(desk: Desk, verified: Verified[Ticket] | None, standing: Stand
     document["progress"] = _progress(desk, ticket, shown_s, state)
     document["poll_after_ms"] = poll_ms
     document["provisional"] = number == 0
-    if state is VisitorState.CALLED and standing is not None:
+    if state is VisitorState.CALLED and standing is not None and room_state in CLAIMABLE:
         document["claim_in_ms"] = max(0, standing.detail // 1000)
     if cause is not None:
         document["cause"] = {"code": cause.code, "at": stamp(cause.at_s)}
@@ -135,13 +137,16 @@ def _position(
 
 
 def _never_grow(desk: Desk, verified: Verified[Ticket], position: int) -> tuple[int, Cause | None]:
-    """A position that grew is shown only with its cause: places were seated again after a loss."""
-    shown, healed_s = verified.shown_position, desk.queue.healed_at_s
-    cause = Cause("recovered", healed_s) if healed_s is not None else None
-    if shown is not None and position > shown and cause is None:
-        return shown, None
-    verified.shown_position = position
-    return position, cause if shown is not None and position > shown else None
+    """A position that grew is shown only with its cause: places were seated again after a loss.
+
+    Where that explains it, it is told whether or not this gateway sees a growth: another one may have shown less.
+    """
+    if (healed_s := desk.queue.healed_at_s) is not None:
+        verified.shown_position = position
+        return position, Cause("recovered", healed_s)
+    shown = verified.shown_position
+    verified.shown_position = position if shown is None else min(position, shown)
+    return verified.shown_position, None
 
 
 def _eta(desk: Desk, shown_s: float | None, state: VisitorState) -> dict[str, int] | None:

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.model import Code, RoomState, Standing, Ticket
+from gateway.model import Code, Standing, Ticket
 from gateway.rules import policy
 from gateway.rules.board import STALE_AFTER_S, Board
 from gateway.rules.tokens import Verified
@@ -35,6 +35,7 @@ class _Form:
     is_timed: bool
     base_s: float  # seconds that everybody waits before positions count
     step_s: float  # seconds a position is worth
+    opens_in_s: float  # until a scheduled room opens: the wait that is shown begins only then
     p90: float
     until_s: float  # monotonic, when the board is too old to answer from
 
@@ -81,7 +82,7 @@ class Polls:
             return None
         position, now_s = standing.detail + 1, self._queue.clock.now_s()
         expected_s = form.base_s + position * form.step_s
-        text, ticket = desk.new_ticket(identity, standing, expected_s if form.is_timed else None)
+        text, ticket = desk.new_ticket(identity, standing, expected_s + form.opens_in_s if form.is_timed else None)
         document = self._fill(form, standing.number, position, expected_s, 0.0, now_s, chance)
         cookie = None if in_body else desk.set_ticket(text, ticket)
         body = (f'{document[:-1]},"ticket":"{text}"}}' if in_body else document).encode()
@@ -100,8 +101,9 @@ class Polls:
         self, form: _Form, number: int, position: int, expected_s: float, waited_s: float, now_s: float, chance: float
     ) -> str:
         if form.is_timed:
-            p50_s, progress = int(expected_s + 0.5) or 1, waited_s / (waited_s + expected_s or 1.0)
-            p90_s = max(p50_s, math.ceil(expected_s * form.p90))
+            shown_s = expected_s + form.opens_in_s
+            p50_s, progress = int(shown_s + 0.5) or 1, waited_s / (waited_s + shown_s or 1.0)
+            p90_s = max(p50_s, math.ceil(shown_s * form.p90))
             timed = f'{{"p50_s":{p50_s},"p90_s":{p90_s}}},"progress":{progress:.3f}'
         else:
             timed = 'null,"progress":null'
@@ -124,9 +126,10 @@ class Polls:
             opening=f'{{"room":"{desk.room.id}","state":"waiting","number":',
             middle=f',"waiting":{board.census.waiting},"eta":',
             closing=f'",{fixed},{closing}',
-            is_timed=room_state not in UNTIMED and room_state is not RoomState.SCHEDULED,
+            is_timed=room_state not in UNTIMED,
             base_s=expected_s,
             step_s=board.expected_s(1) - expected_s,
+            opens_in_s=max(0.0, (desk.room.opens_at_s or 0) - self._queue.clock.now_s()),
             p90=desk.waits.p90(monotonic_s),
             # After a loss positions may grow, with a cause: that is told the long way.
             until_s=0.0 if self._queue.healed_at_s is not None else board.read_at_s + STALE_AFTER_S,

@@ -23,6 +23,25 @@ ARGS = [
     "--disable-sync",
     "--no-first-run",
 ]
+# WCAG 2.1, relative luminance and contrast, of every visible text on the nearest background that is painted.
+CONTRAST = """() => {
+  const channel = (c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+  const parse = (color) => color.match(/[\\d.]+/g).map(Number);
+  const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const ground = (node) => {
+    for (; node; node = node.parentElement) {
+      const color = parse(getComputedStyle(node).backgroundColor);
+      if (color.length === 3 || color[3] > 0) return color;
+    }
+    return [255, 255, 255];
+  };
+  return [...document.querySelectorAll("body *")]
+    .filter((e) => e.checkVisibility() && !e.disabled && [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()))
+    .map((e) => {
+      const [a, b] = [luminance(parse(getComputedStyle(e).color)), luminance(ground(e))].sort((x, y) => y - x);
+      return [e.textContent.trim().slice(0, 30), (a + 0.05) / (b + 0.05)];
+    });
+}"""
 
 
 @dataclass
@@ -89,3 +108,10 @@ async def until(is_so: Callable[[], bool], deadline_s: float = 8.0) -> None:
     while not is_so():
         assert time.monotonic() < end, "did not come true in time"
         await asyncio.sleep(0.02)
+
+
+async def contrast_is_enough(tab: Page, at_least: int) -> None:
+    """AA for every visible text, of which there must be `at_least` so many. Disabled controls are exempt."""
+    ratios = await tab.evaluate(CONTRAST)
+    assert len(ratios) >= at_least
+    assert [(text, round(ratio, 2)) for text, ratio in ratios if ratio < 4.5] == []

@@ -3,111 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from copy import deepcopy
-from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Page, expect
 
-from tests.ui.conftest import Tabs, until
-from tests.ui.scripted import shown
-from waitroom_ui import console
+from tests.ui.conftest import Tabs, contrast_is_enough, until
+from tests.ui.scripted_api import TOKEN, ScriptedApi
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-TOKEN = "sre-secret"
-
-
-class ScriptedApi:
-    """Keeps one room's settings as the contract says: base, overrides, a version and its ETag, all or nothing."""
-
-    def __init__(self) -> None:
-        self.base: dict[str, Any] = {
-            "drain_rate": "50/s",
-            "burst": 50,
-            "active_max": 2000,
-            "paused": False,
-            "stock": None,
-            "message": {},
-        }
-        self.overrides: dict[str, Any] = {"burst": 80}
-        self.version = 7
-        self.patches: list[tuple[dict[str, Any], str | None]] = []
-
-    def detail(self) -> dict[str, Any]:
-        settings = self.base | self.overrides
-        board = {"waiting": 12345, "called": 12, "passed": 900}
-        return {
-            "room": "point-cashout",
-            "version": self.version,
-            "base": self.base,
-            "overrides": self.overrides,
-            "settings": settings,
-            "board": board,
-        }
-
-    def change(self, **overrides: Any) -> None:
-        self.overrides |= overrides
-        self.version += 1
-
-    def routes(self) -> web.Application:
-        app = web.Application()
-        app.router.add_get("/", self._console)
-        app.router.add_get("/api/rooms", self._rooms)
-        app.router.add_get("/api/rooms/point-cashout", self._room)
-        app.router.add_patch("/api/rooms/point-cashout", self._patch)
-        return app
-
-    async def _console(self, request: web.Request) -> web.StreamResponse:
-        return shown(console(), 200)
-
-    def _refusal(self, request: web.Request) -> web.Response | None:
-        if request.headers.get("Authorization") == f"Bearer {TOKEN}":
-            return None
-        return web.json_response({"title": "unauthorized"}, status=401)
-
-    async def _rooms(self, request: web.Request) -> web.Response:
-        settings = self.base | self.overrides
-        row = {
-            "room": "point-cashout",
-            "room_state": "paused" if settings["paused"] else "queueing",
-            "waiting": 12345,
-            "called": 12,
-            "parked": 3,
-            "active": 640,
-            "entries_total": 99,
-            "throughput": 48.2,
-            "drain_rate": settings["drain_rate"],
-            "rate_in_force": 50.0,
-            "as_of": datetime.now(UTC).isoformat(),
-            "stale": False,
-        }
-        return self._refusal(request) or web.json_response({"rooms": [row]})
-
-    async def _room(self, request: web.Request) -> web.Response:
-        return self._refusal(request) or web.json_response(self.detail(), headers={"ETag": f'"{self.version}"'})
-
-    async def _patch(self, request: web.Request) -> web.Response:
-        assert request.headers["Content-Type"] == "application/merge-patch+json"
-        patch, under = await request.json(), request.headers.get("If-Match")
-        self.patches.append((deepcopy(patch), under))
-        if under != f'"{self.version}"':
-            return web.json_response({"title": "precondition failed"}, status=412)
-        if "fortnight" in str(patch.get("drain_rate")):
-            problem = {
-                "title": "invalid",
-                "errors": [{"pointer": "#/drain_rate", "detail": "allowed: n/s, n/min or n/h"}],
-            }
-            return web.json_response(problem, status=422)
-        for name, value in patch.items():
-            if value is None:
-                self.overrides.pop(name, None)
-            else:
-                self.overrides[name] = value
-        self.version += 1
-        return web.json_response(self.detail(), headers={"ETag": f'"{self.version}"'})
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -116,21 +21,38 @@ async def api() -> ScriptedApi:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def tab(api: ScriptedApi, tabs: Tabs) -> AsyncIterator[Page]:
-    """The console, signed in, with the room's panel open."""
+async def console_tab(api: ScriptedApi, tabs: Tabs) -> AsyncIterator[Page]:
+    """The console as it opens."""
     runner = web.AppRunner(api.routes(), shutdown_timeout=0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     tabs.origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    tab = await tabs.open("/")
-    await tab.fill("#token", TOKEN)
+    yield await tabs.open("/")
+    await runner.cleanup()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tab(console_tab: Page) -> Page:
+    """Signed in, with the room's panel open."""
+    await sign_in(console_tab, TOKEN)
+    await open_room(console_tab)
+    return console_tab
+
+
+async def sign_in(tab: Page, token: str) -> None:
+    await tab.fill("#token", token)
     await tab.keyboard.press("Enter")
+
+
+async def read_now(tab: Page) -> None:
+    """Let the console read before its two seconds are over, as it does when its tab is looked at again."""
+    await tab.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+async def open_room(tab: Page) -> None:
     await tab.get_by_role("button", name="point-cashout").click()
     await expect(tab.locator("#room-title")).to_have_text("point-cashout")
-    yield tab
-    await tab.close()
-    await runner.cleanup()
 
 
 async def test_shows_rooms_and_base_beside_override(tab: Page) -> None:
@@ -175,6 +97,7 @@ async def test_change_by_somebody_else_is_told_and_not_undone_unseen(tab: Page, 
     """Section 8, ETag: a save over another's change is refused once, with both values in sight."""
     await tab.fill('[id="field-drain_rate"]', "80/s")
     api.change(drain_rate="20/s")
+    await read_now(tab)
     await expect(tab.locator("#changed")).to_contain_text("changed by somebody else")
     await tab.click("#save")
     await expect(tab.locator("#refused")).to_contain_text("Nothing was saved")
@@ -211,7 +134,61 @@ async def test_unknown_token_is_refused_and_forgotten(tab: Page) -> None:
 async def test_silent_gateway_is_told(tab: Page, api: ScriptedApi, tabs: Tabs) -> None:
     """Old figures are called old."""
     await tabs.context.set_offline(True)
+    await read_now(tab)
     await expect(tab.locator("#fault")).to_contain_text("figures below are old")
     await tabs.context.set_offline(False)
+    await read_now(tab)
     await expect(tab.locator("#fault")).to_be_hidden()
     await until(lambda: not api.patches)
+
+
+async def test_no_token_is_asked_for_where_none_is_needed(console_tab: Page, api: ScriptedApi) -> None:
+    """Section 8: without [[operators]] loopback needs no token, so nobody is told that any text is one."""
+    await expect(console_tab.locator("#sign-in")).to_be_visible()
+    await expect(console_tab.locator("#fault")).to_be_hidden()
+    api.roles = {}
+    await console_tab.reload()
+    await open_room(console_tab)
+    await expect(console_tab.locator("#sign-in")).to_be_hidden()
+    await expect(console_tab.locator("#sign-out")).to_be_hidden()
+    await console_tab.click("#pause")
+    await expect(console_tab.locator("#rooms .state")).to_have_text("paused")
+
+
+async def test_missing_role_is_named(console_tab: Page, api: ScriptedApi) -> None:
+    """Section 8, roles: 403 says which role would be let, on reading as on changing."""
+    await sign_in(console_tab, "upstream-secret")
+    await expect(console_tab.locator("#fault")).to_contain_text("The role upstream may not read here.")
+    await expect(console_tab.locator("#fault")).to_contain_text("a token of the role viewer or operator")
+    await sign_in(console_tab, "viewer-secret")
+    await open_room(console_tab)
+    await expect(console_tab.locator("#fault")).to_be_hidden()
+    await console_tab.click("#pause")
+    await expect(console_tab.locator("#refused")).to_contain_text("a token of the role operator.")
+    assert api.version == 7
+
+
+async def test_stock_the_bank_reports_stands_beside_the_configured_one(tab: Page, api: ScriptedApi) -> None:
+    """Section 8: what is left as the upstream reports; set anew, be it to the same figure, the operator's word counts."""
+    await expect(tab.locator('[id="anew-stock"]')).to_be_hidden()
+    api.change(stock=500)
+    api.stock_in_force = 120
+    await read_now(tab)
+    await expect(tab.locator('[id="settings-stock"]')).to_have_text("stock 500, 120 left as the bank reports")
+    await expect(tab.locator("#rooms tr")).to_contain_text("120")
+    await tab.locator('[id="anew-stock"]').click()
+    await expect(tab.locator('[id="settings-stock"]')).to_have_text("500")
+    await expect(tab.locator('[id="anew-stock"]')).to_be_hidden()
+    assert [patch for patch, _ in api.patches] == [{"stock": 500}]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_contrast_is_aa_in_light_and_dark(tab: Page, api: ScriptedApi, scheme: str) -> None:
+    """WCAG 2.1 AA: operators work at night, too."""
+    api.change(stock=500)
+    api.stock_in_force = 120
+    await tab.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    await tab.fill('[id="field-drain_rate"]', "50/fortnight")
+    await tab.click("#save")
+    await expect(tab.locator("#refused")).to_be_visible()
+    await contrast_is_enough(tab, at_least=60)

@@ -87,22 +87,60 @@ async def test_from_arrival_through_the_line_to_the_bank(house: House, room: Roo
 
 
 async def test_no_script_visitor_gets_through_by_forms(house: House, room: Room, browser: Browser) -> None:
-    """Section 8, no script: the form joins, the small page refreshes itself and claims by its button."""
+    """Section 8, no script: two presses and what `Refresh` does in between lead from arrival to the bank's page."""
     await house.patch(room, paused=True)
     await house.state("paused", room)
+    store = house.queue(room).store
+    await store.check_in([Contact(number.to_bytes(16)) for number in range(AHEAD)])  # they will not come
     context = await browser.new_context(locale="en-US", java_script_enabled=False)
+    context.set_default_timeout(10_000)
     tab = await context.new_page()
     await tab.goto(url(house, room))
-    await tab.get_by_role("button").first.click()
+    await tab.get_by_role("button", name="Join the line").click()
+    await expect(tab.locator("h1")).to_contain_text("Entry is paused")
+    await expect(tab.locator(".position")).to_contain_text("Your position")
+    assert house.bank.requests == [], "nothing passes without an admission"
     await house.patch(room, paused=False)
-    for _ in range(40):
-        if await tab.locator("text=bank").count() and room.entry in tab.url:
-            break
-        button = tab.locator(f"form[action*='/_waitroom/{room.id}/admission'] button")
-        if await button.count():
-            await button.click()
-        await tab.wait_for_timeout(500)
-        if not await button.count() and "/_waitroom/" in tab.url and "admission" not in tab.url:
-            await tab.goto(f"http://127.0.0.1:{house.gateways[0].ports[0]}/_waitroom/{room.id}/status")
-    assert room.entry in tab.url
+    enter = tab.get_by_role("button", name="Enter")
+    await expect(enter).to_be_visible(timeout=40_000)  # as soon as the server's own interval says
+    await enter.click()
+    await at_the_bank(tab)
+    assert tab.url == url(house, room), "the form came from this page, and leads back to it"
     await context.close()
+
+
+async def test_no_script_visitor_leaves_and_joins_again_by_forms(house: House, room: Room, browser: Browser) -> None:
+    """Section 8, no script: leaving gives the place up, and the form to join again takes a new one."""
+    await house.patch(room, paused=True)
+    await house.state("paused", room)
+    store = house.queue(room).store
+    await store.check_in([Contact(number.to_bytes(16)) for number in range(AHEAD)])
+    context = await browser.new_context(locale="en-US", java_script_enabled=False)
+    context.set_default_timeout(10_000)
+    tab = await context.new_page()
+    await tab.goto(url(house, room))
+    await tab.get_by_role("button", name="Join the line").click()
+    await tab.locator("summary").click()
+    await tab.get_by_role("button", name="Give up my place").click()
+    await expect(tab.locator("h1")).to_contain_text("This place has ended")
+    assert await context.cookies() == []
+    await tab.get_by_role("button", name="Join again").click()
+    await expect(tab.locator("h1")).to_contain_text("Entry is paused")
+    assert house.queue(room).board.census.next >= AHEAD + 2
+    await context.close()
+
+
+async def test_console_changes_a_real_room_without_a_token(house: House, room: Room, context: BrowserContext) -> None:
+    """Section 8: on loopback without [[operators]]; the stock shown is the one in force, and set anew it is the new one."""
+    tab = await context.new_page()
+    await tab.goto(f"http://127.0.0.1:{house.gateway.ports[1]}/")
+    await tab.get_by_role("button", name=room.id).click()
+    await expect(tab.locator("#sign-in")).to_be_hidden()
+    await tab.fill('[id="field-stock"]', "500")
+    await tab.click("#save")
+    await expect(tab.locator('[id="settings-stock"]')).to_have_text("500")
+    await house.post(room, "reports", {"remaining": 120})
+    await expect(tab.locator('[id="settings-stock"]')).to_have_text("stock 500, 120 left as the bank reports")
+    await tab.get_by_role("button", name="Set the stock anew").click()
+    await expect(tab.locator('[id="settings-stock"]')).to_have_text("500")
+    await expect(tab.locator('[id="anew-stock"]')).to_be_hidden()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
@@ -74,6 +75,21 @@ async def test_a_poll_is_told_the_same_both_ways(open_house: OpenHouse) -> None:
         same = ("Content-Type", "Cache-Control", "Server")
         assert [express.headers[name] for name in same] == [usual.headers[name] for name in same]
     assert len(answered) == 2
+
+
+async def test_before_the_opening_both_ways_tell_the_same_time(open_house: OpenHouse) -> None:
+    """Section 6: the wait of a scheduled room begins when it opens."""
+    room = protecting("express", opens_at_s=int(time.time()) + 600)
+    house = await open_house(room)
+    visitor = house.visitor()
+    joined = await visitor.join(room)
+    await until(lambda: house.queue(room).board is not None and house.queue(room).board.knows(1, 1))
+    answered = watched(house)
+    express, usual = await visitor.see(room), (await visitor.get(f"/_waitroom/{room.id}/status?")).json
+    assert len(answered) == 1
+    for place in (joined.json, express, usual):
+        assert 590 <= place["eta"]["p50_s"] <= 602
+        assert place["room_state"] == "scheduled"
 
 
 async def test_board_and_page_are_the_same_both_ways(open_house: OpenHouse) -> None:

@@ -31,10 +31,14 @@ async def test_a_browser_without_script_walks_from_page_to_bank(open_house: Open
     back = f"return_to=%2F{room.id}%2Foffer%3Fa%3D1"
     assert url == f"/_waitroom/{room.id}/status?{back}"
     await until(lambda: house.queue(room).board.census.passed >= 1)
-    called = await browser.get(url)
-    assert called.status == 200
-    assert f'action="/_waitroom/{room.id}/admission?{back}"' in called.text
+    held = await browser.get(url)
+    assert held.status == 200
+    assert "You are next" in held.text
+    form = f'action="/_waitroom/{room.id}/admission?{back}"'
+    assert form not in held.text, "nobody can enter a paused room"
     await house.patch(room, paused=False)
+    called = await until_answer(lambda: browser.get(url), lambda answer: form in answer.text)
+    assert called.status == 200
     entered = await until_answer(
         lambda: browser.ask("POST", f"/_waitroom/{room.id}/admission?{back}", data=b""),
         lambda answer: answer.status == 200,

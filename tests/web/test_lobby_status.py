@@ -51,6 +51,23 @@ async def test_a_called_place_has_position_zero_and_a_window(open_house: OpenHou
     assert place["eta"] is None
 
 
+async def test_a_turn_that_nobody_can_take_has_no_window(open_house: OpenHouse) -> None:
+    """Section 8: `claim_in_ms` is null while the room is paused, and back when it is not."""
+    room = protecting("status", drain_rate=SHUT, burst=2)
+    house = await open_house(room)
+    visitor = house.visitor()
+    await visitor.join(room)
+    await until(lambda: house.queue(room).board.census.passed >= 1)
+    assert (await visitor.see(room))["claim_in_ms"] > 0
+    await house.patch(room, paused=True)
+    await house.state("paused", room)
+    held = await visitor.see(room)
+    assert (held["state"], held["room_state"], held["claim_in_ms"]) == ("called", "paused", None)
+    await house.patch(room, paused=False)
+    await house.state("queueing", room)
+    assert (await visitor.see(room))["claim_in_ms"] > 0
+
+
 async def test_an_admitted_visitor_has_a_status_with_the_admission_alone(open_house: OpenHouse) -> None:
     """Section 8: 200, `admitted`, with the end of the lease; polling may stop."""
     room = protecting("status")
@@ -126,7 +143,7 @@ async def test_a_scheduled_room_counts_the_time_until_it_opens(open_house: OpenH
 
 async def test_a_position_never_grows(open_house: OpenHouse) -> None:
     """Section 6: not while others leave in a clump, join behind or are called, and not from the join on."""
-    room = protecting("grow", drain_rate=Rate(20, "s"), burst=5)
+    room = protecting("grow", drain_rate=Rate(20, "s"), burst=5, paused=True)  # nobody is called while the crowd joins
     house = await open_house(room, gateways=2)
     crowd = [house.visitor(house.gateways[i % 2]) for i in range(160)]
     shown: dict[int, list[int]] = {}
@@ -134,6 +151,7 @@ async def test_a_position_never_grows(open_house: OpenHouse) -> None:
         shown[i] = [(await visitor.join(room)).json["position"]]
     for visitor in crowd[30:75]:
         await visitor.ask("POST", f"/_waitroom/{room.id}/leave")
+    await house.patch(room, paused=False)
     end = time.monotonic() + 1.5  # six boards
     while time.monotonic() < end:
         for i in range(80, 160, 7):

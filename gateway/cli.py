@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Never
 from urllib.parse import quote, urlsplit
@@ -17,6 +18,7 @@ from gateway import config as configuration
 from gateway.errors import ConfigError, WaitroomError
 from gateway.model import Config
 from gateway.overview import columns, overview
+from gateway.reference import reference
 from gateway.rules.keys import load_key_file, new_key_file
 from gateway.secretfile import read_token
 
@@ -25,6 +27,13 @@ OPERATOR_TIMEOUT_S: Final = 10.0
 # What `rooms --set` may change, as the operator port names it.
 WHOLE_SETTINGS: Final = ("burst", "active_max", "stock")
 SETTINGS: Final = ("drain_rate", *WHOLE_SETTINGS, "message.LANGUAGE")
+
+
+class Parser(argparse.ArgumentParser):
+    """Options are written out: half of `--void-admissions` is no way to ask for it."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given, allow_abbrev=False)
 
 
 class UsageError(WaitroomError):
@@ -57,10 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="waitroom",
         description="A virtual waiting room: holds the crowd in a fair line so that what is behind it stands.",
-        epilog="Begin with deploy/waitroom.example.toml, then: waitroom keys new, waitroom check, waitroom serve.",
+        epilog="Begin with deploy/waitroom.example.toml, then: waitroom keys new, waitroom check, waitroom serve. "
+        "Not there yet, and refused: edge, and [server] workers > 1 (run several gateways on one Redis).",
     )
     parser.add_argument("--version", action="version", version=f"waitroom {importlib.metadata.version('waitroom')}")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -73,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="show every fault of a configuration, or what it comes to")
     _add_file(check)
     check.add_argument("--dev", action="store_true", help="check it as `serve --dev` would")
+    check.add_argument("--settings", action="store_true", help="instead: every setting, its default, what is allowed")
     check.set_defaults(run=_check)
 
     keys = commands.add_parser("keys", help="make signing keys, or list those of a configuration")
@@ -87,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_rooms(commands.add_parser("rooms", help="look at rooms, or change one, through the operator port"))
 
-    edge = commands.add_parser("edge", help="print the configuration of an edge proxy")
+    edge = commands.add_parser("edge", help="print the configuration of an edge proxy (not there yet)")
     edge.add_argument("kind", choices=["haproxy", "nginx", "caddy"])
     _add_file(edge)
     edge.set_defaults(run=_edge)
@@ -133,7 +144,7 @@ def _serve(asked: argparse.Namespace) -> int:
 
 
 def _check(asked: argparse.Namespace) -> int:
-    print(overview(load(asked.file, dev=asked.dev)))
+    print(reference() if asked.settings else overview(load(asked.file, dev=asked.dev)))
     return 0
 
 
@@ -170,7 +181,7 @@ def _demo(asked: argparse.Namespace) -> int:
 
 def _rooms(asked: argparse.Namespace) -> int:
     change = _change(asked)
-    if asked.room is None and (change or asked.reset):
+    if not asked.room and (asked.room is not None or change or asked.reset):
         raise UsageError("which room? Name it before what is to be changed: waitroom rooms ROOM --pause")
     if asked.reset and change:
         raise UsageError("--reset stands alone: change the settings before or after it")
@@ -239,21 +250,24 @@ def _ask(asked: argparse.Namespace, method: str, path: str, document: dict[str, 
     if not 200 <= answer.status < 300 or told is None:
         detail = told.get("detail") or told.get("title") if isinstance(told, dict) else None
         faults = told.get("errors", []) if isinstance(told, dict) else []
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            how = "what --token-file names is no token of this gateway's" if asked.token_file else "give --token-file"
+            detail = f"{detail or answer.reason}: {how} ([[operators]] of its configuration)"
         lines = "".join(f"\n  - {fault['detail']}" for fault in faults if isinstance(fault, dict) and "detail" in fault)
         raise WaitroomError(f"{url}{path} answered {answer.status}: {detail or answer.reason}{lines}")
     return told
 
 
 def _connection(url: str) -> http.client.HTTPConnection:
-    parts = urlsplit(url)
     try:
-        port = parts.port
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
     except ValueError:
-        port = -1
-    if parts.scheme not in {"http", "https"} or not parts.hostname or port == -1 or parts.path.strip("/"):
+        host = None
+    if not host or parts.scheme not in {"http", "https"} or "@" in parts.netloc or parts.path.strip("/") or parts.query:
         raise UsageError(f"--url {url}: http://host:port is wanted")
     connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return connect(parts.hostname, port, timeout=OPERATOR_TIMEOUT_S)
+    return connect(host, port, timeout=OPERATOR_TIMEOUT_S)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -8,7 +8,10 @@ Each step adds its faults to one list and goes on with what is good, so that a p
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import shlex
+import ssl
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -81,14 +84,20 @@ def _document(file: Path) -> dict[str, Any]:
             content = stream.read(DOCUMENT_BYTES_MAX + 1)
         if len(content) > DOCUMENT_BYTES_MAX:
             raise ConfigError(str(file), [f"is longer than {DOCUMENT_BYTES_MAX} bytes"])
-        return tomllib.loads(content.decode())
-    except OSError as fault:
-        start = "start from deploy/waitroom.example.toml"
+        return tomllib.loads(content.decode("utf-8-sig"))  # some editors begin a file with a mark that TOML has not
+    except (FileNotFoundError, IsADirectoryError) as fault:
+        start = "name the file you mean, or start one from deploy/waitroom.example.toml"
         raise ConfigError(str(file), [f"cannot be read: {fault.strerror}; {start}"]) from None
+    except OSError as fault:
+        raise ConfigError(str(file), [f"cannot be read: {fault.strerror}"]) from None
     except UnicodeDecodeError as fault:
         raise ConfigError(str(file), [f"is not UTF-8 at byte {fault.start}; allowed: TOML 1.0"]) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as fault:
+    except RecursionError:
+        raise ConfigError(str(file), ["is nested too deeply; allowed: TOML 1.0"]) from None
+    except tomllib.TOMLDecodeError as fault:
         raise ConfigError(str(file), [f"is not TOML: {fault}; allowed: TOML 1.0"]) from None
+    except ValueError:  # Python reads no more digits than that
+        raise ConfigError(str(file), ["has a number of thousands of digits; allowed: TOML 1.0"]) from None
 
 
 class _Build:
@@ -125,12 +134,28 @@ class _Build:
             return missing
         try:
             return read_file(self._path(name))
-        except ValueError as fault:  # a NUL in the name, too
-            self._faults.append(f"{checked.key}.{key} = {shown(name)}: {fault}")
+        except ValueError as fault:
+            cure = (
+                ""
+                if os.path.exists(self._path(name)) or key == "ca_file"
+                else f"; make one: (umask 077; {self._openssl(name)})"
+            )
+            self._faults.append(f"{checked.key}.{key} = {shown(name)}: {fault}{cure}")
             return missing
+
+    def _openssl(self, name: str) -> str:
+        """What makes the file, typed where the person who reads it typed the command."""
+        path = self._typed(name)
+        folder = "" if path.parent.is_dir() else f"mkdir -p {shlex.quote(str(path.parent))}; "
+        return f"{folder}openssl rand -hex 32 > {shlex.quote(str(path))}"
+
+    def _typed(self, name: str) -> Path:
+        return Path(self._source).parent / name
 
     def _server(self, checked: Checked[ServerTable]) -> model.Server:
         table = checked.table
+        if checked.has("state_dir") and (fault := _folder_fault(self._path(table.state_dir))) is not None:
+            self._faults.append(f"{checked.key}.state_dir = {shown(table.state_dir)}: {fault}; allowed: a folder")
         return model.Server(
             public=table.public,
             operator=table.operator,
@@ -148,7 +173,7 @@ class _Build:
         table = draft.tokens.table
         files = {"signing_key_file": [table.signing_key_file], "verify_key_files": table.verify_key_files}
         for key, names in files.items():
-            for name in names if draft.tokens.has(key) else ():
+            for name in dict.fromkeys(names) if draft.tokens.has(key) else ():
                 if (fault := self._key_fault(name)) is not None:
                     self._faults.append(f"tokens.{key} = {shown(name)}: {fault}")
         return model.Tokens(
@@ -158,8 +183,8 @@ class _Build:
         )
 
     def _key_fault(self, name: str) -> str | None:
-        if "\0" in name or not self._path(name).is_file():
-            return "no such file; allowed: a key file (waitroom keys new PATH)"
+        if not os.path.exists(self._path(name)):
+            return f"no such file; make one: waitroom keys new {shlex.quote(str(self._typed(name)))}"
         try:
             self._read_key(self._path(name))
         except KeyFileError as fault:
@@ -187,6 +212,7 @@ class _Build:
             write_timeout_s=table.write_timeout,
             idle_timeout_s=table.idle_timeout,
             signing_key=self._content(checked, "signing_key_file", read_hmac_key, b""),
+            ca=self._content(checked, "ca_file", _read_certificates, ""),
         )
 
     def _room(self, checked: Checked[RoomTable], draft: Draft) -> model.Room:
@@ -222,6 +248,24 @@ class _Build:
             customer_header=table.customer_header,
             customer_secret=self._content(checked, "customer_secret_file", read_hmac_key, b""),
         )
+
+
+def _folder_fault(path: Path) -> str | None:
+    """Why this cannot be a folder that is there or is made at the start."""
+    nearest = next(one for one in (path, *path.parents) if os.path.exists(one))  # a name that is too long, too
+    return None if os.path.isdir(nearest) else f"{nearest} is no folder"
+
+
+def _read_certificates(path: Path) -> str:
+    """The file's text, which must hold certificates that can be used. `ValueError` is a clause about the file."""
+    try:
+        content = path.read_text("ascii", "ignore")  # people write comments between certificates
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content)
+    except (ssl.SSLError, ValueError):
+        raise ValueError("holds no certificate in PEM form") from None
+    except OSError as fault:
+        raise ValueError(f"cannot be read: {fault.strerror}") from None
+    return content
 
 
 def _bypass(rule: BypassTable) -> model.Bypass:

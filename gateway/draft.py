@@ -77,10 +77,8 @@ def read(document: dict[str, Any], origins: Mapping[str, str]) -> Draft:
     }
     rooms = [
         reader.table(schema.RoomTable, _room_key(index, raw), raw)
-        for index, raw in enumerate(reader.tables("rooms", document.get("rooms", [])))
+        for index, raw in enumerate(reader.tables("rooms", document.get("rooms")))
     ]
-    if "rooms" not in document:
-        reader.faults.append("rooms: missing; allowed: one [[rooms]] table or more")
     default = document.get("default")
     checked_default = None if default is None else reader.table(schema.DefaultTable, "default", default)
     return Draft(server, redis, tokens, operators, upstreams, rooms, checked_default, reader.faults)
@@ -114,12 +112,14 @@ class _Reader:
     def tables(self, key: str, raw: object) -> list[object]:
         if isinstance(raw, list) and (raw or key != "rooms"):
             return raw
-        self.faults.append(f"{key} = {shown(raw)}: allowed: one [[{key}]] table or more")
+        place = f"{key}: missing;" if raw is None else f"{key} = {shown(raw)}:"
+        self.faults.append(f"{place} allowed: one [[{key}]] table or more")
         return []
 
     def named_tables(self, key: str, raw: object) -> dict[str, object]:
         if not isinstance(raw, dict) or not raw:
-            self.faults.append(f"{key}: missing; allowed: one [{key}.NAME] table or more")
+            place = f"{key} = {shown(raw)}:" if raw else f"{key}: missing;"
+            self.faults.append(f"{place} allowed: one [{key}.NAME] table or more")
             return {}
         name_allowed = allowed(schema.DefaultTable.model_fields["upstream"])
         for name in raw:
@@ -161,7 +161,8 @@ def _owner_and_limit(model: type[BaseModel], loc: tuple[int | str, ...]) -> tupl
 
 def _unknown(place: str, name: str, known: tuple[str, ...]) -> str:
     """An unknown key. Its value is not shown: it may be a secret written in the wrong place."""
-    full = f"{place}.{name}" if place else name
+    spelled = name if re.fullmatch(r"[\w-]+", name) else shown(name)
+    full = f"{place}.{spelled}" if place else spelled
     if near := get_close_matches(name, known, n=1):
         return f"{full}: unknown key; did you mean {near[0]}?"
     homes = [title for title, model in TABLE_KEYS.items() if name in model.model_fields]
@@ -171,9 +172,10 @@ def _unknown(place: str, name: str, known: tuple[str, ...]) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as the file would write it, short, and without the passwords of URLs."""
+    """A value as the file would write it, short, without the passwords of URLs and what steers a terminal."""
     if isinstance(value, str):
         text = json.dumps(re.sub(r"//[^\s]*@", "//***@", value), ensure_ascii=False)
+        text = "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
     elif isinstance(value, bool):
         text = str(value).lower()
     elif isinstance(value, dict):

@@ -30,6 +30,9 @@ TABLES: Final[dict[str, type[Table]]] = {
 # Secrets that stand in the file as they are. The others are files already (`signing_key_file`).
 SECRET_KEYS: Final = frozenset({"redis.url"})
 
+FILE_ONLY: Final = ("rooms", "operators")
+MEANT_CUTOFF: Final = 0.9  # WAITROOM_SEVER_PUBLIC is meant for us, WAITROOM_VERSION is not
+
 # Orchestrators tell every container about services named "waitroom-redis" in variables of this form: not for us.
 _INJECTED = re.compile(r"_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$|_PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$")
 
@@ -51,7 +54,7 @@ def overlay(document: dict[str, Any], environ: Mapping[str, str], faults: list[s
     places = variables(upstreams if isinstance(upstreams, dict) else ())
     origins: dict[str, str] = {}
     for variable in sorted(environ):
-        if not _is_ours(variable) or (variable not in places and _INJECTED.search(variable)):
+        if not _is_ours(variable, places) or (variable not in places and _INJECTED.search(variable)):
             continue
         try:
             place, text = _place_and_text(variable, environ, places)
@@ -68,8 +71,12 @@ def overlay(document: dict[str, Any], environ: Mapping[str, str], faults: list[s
     return origins
 
 
-def _is_ours(variable: str) -> bool:
-    return variable.startswith(tuple(f"{PREFIX}{table.upper()}_" for table in (*TABLES, "upstreams")))
+def _is_ours(variable: str, places: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether it names a table of ours, or seems to be meant so; what else begins like our name is somebody else's."""
+    tables = (*TABLES, "upstreams", *FILE_ONLY)
+    return variable.startswith(tuple(f"{PREFIX}{table}_".upper() for table in tables)) or (
+        variable.startswith(PREFIX) and bool(get_close_matches(variable, places, n=1, cutoff=MEANT_CUTOFF))
+    )
 
 
 def _place_and_text(
@@ -77,11 +84,15 @@ def _place_and_text(
 ) -> tuple[tuple[str, ...], str]:
     if (place := places.get(variable)) is not None:
         return place, environ[variable]
+    if variable.startswith(tuple(f"{PREFIX}{table}_".upper() for table in FILE_ONLY)):
+        raise ValueError("unknown variable: rooms and operators are in the file only")
     direct = variable.removesuffix("_FILE")
     place = places.get(direct)
     if direct != variable and place is not None and ".".join(place) in SECRET_KEYS:
         if direct in environ:
             raise ValueError(f"{direct} is set too; allowed: one of the two")
+        if not environ[variable]:
+            raise ValueError('""; allowed: the name of a file')
         try:
             return place, read_secret(Path(environ[variable])).decode()
         except ValueError as fault:

@@ -10,7 +10,7 @@ import ipaddress
 import re
 import unicodedata
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from gateway.model import PERMIT_UNITS, Rate
 
@@ -24,17 +24,20 @@ DURATION_ALLOWED: Final = 'a number and ms, s, m or h: "500ms", "90s", "10m", "1
 SIZE_ALLOWED: Final = 'a number and B, KiB or MiB: "32KiB"'
 ADDRESS_ALLOWED: Final = '"address:port" with an IP address or "localhost", such as "0.0.0.0:8080" or "[::]:8080"'
 HOST_ALLOWED: Final = 'a host name or IP address without scheme, port and path: "bank.example"'
+UPSTREAM_URL_ALLOWED: Final = 'http or https, host and port, no path and no password: "http://127.0.0.1:9000"'
 ORIGIN_ALLOWED: Final = 'scheme://host[:port] without a path: "https://bank.example"'
 PATH_ALLOWED: Final = (
     'a path spelled plainly, exact ("/pay") or a folder ("/pay/*"): no %, ;, ?, #, \\, //, "." or ".." segments, '
-    "and * only as the last segment"
+    'and * only as the last segment; and not "/_waitroom", which is the gateway\'s own'
 )
 ROOM_ID_ALLOWED: Final = (
     '1 to 63 of a-z, 0-9, "." and "-", a letter or digit at both ends; not "auth", "health" or "*.json"'
 )
 REDIS_URL_ALLOWED: Final = (
     '"embedded", redis://host[:port][/db], rediss://..., unix:///path[?db=0], '
-    "redis+sentinel://host1[:port],host2[:port]/name[/db] or redis+cluster://host1[:port],host2[:port]"
+    "redis+sentinel://host1[:port],host2[:port]/name[/db] or redis+cluster://host1[:port],host2[:port]; after ? only "
+    "db (unix), socket_timeout, socket_connect_timeout, and of rediss ssl_ca_certs, ssl_certfile, ssl_keyfile, "
+    "ssl_cert_reqs"
 )
 
 _RATE = re.compile(r"([1-9][0-9]{0,11})/(s|min|h)", re.ASCII)
@@ -82,6 +85,8 @@ def parse_duration(text: str) -> float:
 
 def duration_text(seconds: float) -> str:
     """The shortest way to write it: 600 is "10m", 90 "90s", 0.5 "500ms"."""
+    if seconds == 0:
+        return "0s"
     for unit in ("h", "m", "s"):
         if seconds >= _DURATION_S[unit] and (seconds / _DURATION_S[unit]).is_integer():
             return f"{int(seconds / _DURATION_S[unit])}{unit}"
@@ -94,6 +99,12 @@ def parse_size(text: str) -> int:
     if found is None:
         raise ValueError(SIZE_ALLOWED)
     return int(found[1]) * _SIZE_BYTES[found[2]]
+
+
+def size_text(size_bytes: int) -> str:
+    """The shortest way to write it: 32768 is "32KiB"."""
+    unit = next(unit for unit in ("MiB", "KiB", "B") if size_bytes % _SIZE_BYTES[unit] == 0)
+    return f"{size_bytes // _SIZE_BYTES[unit]}{unit}"
 
 
 # --- places ----------------------------------------------------------------------------------------------------------
@@ -119,6 +130,12 @@ def parse_address(text: str) -> tuple[str, int]:
         except ValueError:
             raise ValueError(ADDRESS_ALLOWED) from None
     return bare, int(port)
+
+
+def address_text(address: tuple[str, int]) -> str:
+    """What `parse_address` reads."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
@@ -164,12 +181,20 @@ def parse_origin(text: str) -> str:
     except ValueError:
         raise ValueError(ORIGIN_ALLOWED) from None
     is_bare = not (parts.path or parts.query or parts.fragment) and "@" not in parts.netloc and text[-1] not in "?#:"
-    if parts.scheme not in {"http", "https"} or not is_bare or normal_host(parts.netloc) is None:
+    if parts.scheme not in {"http", "https"} or not is_bare or normal_host(parts.netloc) is None or port == 0:
         raise ValueError(ORIGIN_ALLOWED)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}" + (
         f":{port}" if port not in {None, {"http": 80, "https": 443}[parts.scheme]} else ""
     )
+
+
+def parse_upstream_url(text: str) -> str:
+    """Scheme, host and port only: the path is the request's own."""
+    try:
+        return parse_origin(text)
+    except ValueError:
+        raise ValueError(UPSTREAM_URL_ALLOWED) from None
 
 
 def parse_network(text: str) -> str:
@@ -188,6 +213,8 @@ def parse_path(text: str) -> str:
     segments = (text if stem is None else stem)[1:].split("/")
     # Only the last segment may be empty: "/" and "/pay/" are paths, "/pay//now" is a spelling of another one.
     if any(segment in {".", ".."} or _UNPLAIN_SEGMENT.search(segment) for segment in segments) or "" in segments[:-1]:
+        raise ValueError(PATH_ALLOWED)
+    if fold(segments[0]) == "_waitroom":  # a room there would protect nothing: such requests never get to rooms
         raise ValueError(PATH_ALLOWED)
     return text
 
@@ -225,25 +252,67 @@ def parse_redis_url(text: str) -> str:
     if text == "embedded":
         return text
     scheme, separator, rest = text.partition("://")
-    if not separator or any(character.isspace() for character in text):
+    if not separator or "#" in text or any(character.isspace() or not character.isprintable() for character in text):
         raise ValueError(REDIS_URL_ALLOWED)
+    place, _, query = rest.partition("?")
     if scheme == "unix":
-        is_good = rest.rpartition("@")[2].startswith("/") and len(rest.rpartition("@")[2]) > 1
-    elif scheme in {"redis", "rediss", "redis+sentinel", "redis+cluster"}:
-        place, _, query = rest.partition("?")
+        is_good = place.rpartition("@")[2].startswith("/") and len(place.rpartition("@")[2]) > 1
+    elif scheme in _REDIS_PATHS:
         authority, _, path = place.rpartition("@")[2].partition("/")
         hosts = authority.split(",")
         is_good = all(_is_host_and_port(host) for host in hosts)
         is_good &= len(hosts) == 1 or scheme in {"redis+sentinel", "redis+cluster"}
         is_good &= _REDIS_PATHS[scheme].fullmatch(path) is not None
-        is_good &= "#" not in query
     else:
         is_good = False
-    if not is_good:
+    if not is_good or not _are_redis_options(scheme, query):
         raise ValueError(REDIS_URL_ALLOWED)
     return text
 
 
+def redis_place(url: str) -> str:
+    """What the URL leads to, for a person: never its user, its password or anything behind the question mark but db."""
+    if url == "embedded":
+        return "embedded: a Valkey of its own, its data in state_dir"
+    scheme, _, rest = url.partition("://")
+    place, _, query = rest.partition("?")
+    where = place.rpartition("@")[2]
+    if scheme == "unix":
+        return f"socket {where}, db {dict(parse_qsl(query)).get('db', '0')}"
+    hosts, _, path = where.partition("/")
+    port = SENTINEL_PORT if scheme == "redis+sentinel" else REDIS_PORT
+    told = ", ".join(host if re.search(r":[0-9]+\Z", host) else f"{host}:{port}" for host in hosts.split(","))
+    if scheme == "redis+cluster":
+        return f"cluster, by {told}"
+    if scheme == "redis+sentinel":
+        name, _, db = path.partition("/")
+        return f"{name}/{db or 0}, by sentinels {told}"
+    return f"{told}/{path or 0}" + (" with TLS" if scheme == "rediss" else "")
+
+
+def _are_redis_options(scheme: str, query: str) -> bool:
+    """Whether the library takes all of them: it fails at the start on those it does not know."""
+    options = parse_qsl(query, keep_blank_values=True)
+    known = {**_REDIS_OPTIONS[""], **_REDIS_OPTIONS.get(scheme, {})} if scheme != "redis+sentinel" else {}
+    return len(options) == len(dict(options)) and all(
+        name in known and known[name].fullmatch(value) is not None for name, value in options
+    )
+
+
+REDIS_PORT: Final = 6379
+SENTINEL_PORT: Final = 26379
+_SECONDS = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,3})?", re.ASCII)
+_FILE = re.compile(r".{1,1000}")
+_REDIS_OPTIONS: Final = {
+    "": {"socket_timeout": _SECONDS, "socket_connect_timeout": _SECONDS},
+    "unix": {"db": re.compile(r"[0-9]{1,4}", re.ASCII)},
+    "rediss": {
+        "ssl_ca_certs": _FILE,
+        "ssl_certfile": _FILE,
+        "ssl_keyfile": _FILE,
+        "ssl_cert_reqs": re.compile("none|optional|required"),
+    },
+}
 _REDIS_PATHS: Final = {
     "redis": re.compile(r"[0-9]{0,4}", re.ASCII),
     "rediss": re.compile(r"[0-9]{0,4}", re.ASCII),

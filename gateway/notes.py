@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from ipaddress import ip_network
+from typing import Final
 
 from gateway.model import Config, Room
 from gateway.notation import can_overlap, duration_text, is_loopback
+
+# Networks of proxies are narrower than what a provider hands out to strangers.
+PREFIX_NARROW: Final = {4: 16, 6: 32}
 
 
 def notes(config: Config) -> list[str]:
@@ -82,6 +87,13 @@ def _server_notes(config: Config) -> Iterator[str]:
         yield "server.scheme: plain http: cookies are neither Secure nor bound to the host; for development only"
     if not server.trusted_proxies:
         yield "server.trusted_proxies: none: the client's address is the connection's, X-Forwarded-For is not believed"
+    for text in server.trusted_proxies:
+        network = ip_network(text)
+        if not network.is_private and network.prefixlen < PREFIX_NARROW[network.version]:
+            yield (
+                f"server.trusted_proxies: {text} is wide and public: whoever has an address there may forge the "
+                "client's address, host and https"
+            )
     if not config.operators:
         reach = "on this machine " if is_loopback(server.operator[0]) else ""
         yield f"operators: none: everyone {reach}who reaches the operator port may steer the rooms"

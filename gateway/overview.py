@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from gateway.model import Config, Room, Upstream
-from gateway.notation import duration_text
+from gateway.notation import address_text, duration_text, redis_place
 from gateway.notes import notes
 
 
@@ -17,9 +17,9 @@ def overview(config: Config) -> str:
         f"{config.source} is good. config {config.digest[:12]}",
         columns(
             [
-                ["public", f"{_address(server.public)}, {'https at the edge' if server.https else 'plain http'}"],
-                ["operator", _address(server.operator)],
-                ["redis", config.redis_url.partition("://")[0]],
+                ["public", f"{address_text(server.public)}, {'https at the edge' if server.https else 'plain http'}"],
+                ["operator", address_text(server.operator)],
+                ["redis", redis_place(config.redis_url)],
                 ["hosts", ", ".join(server.hosts) or "any"],
                 ["trusted proxies", ", ".join(server.trusted_proxies) or "none"],
                 ["operators", ", ".join(f"{one.name} ({one.role})" for one in config.operators) or "none"],
@@ -38,11 +38,6 @@ def overview(config: Config) -> str:
     if found := notes(config):
         parts.append("What follows\n" + "\n".join(f"  - {note}" for note in found))
     return "\n\n".join(parts)
-
-
-def _address(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _routes(config: Config) -> Iterator[list[str]]:

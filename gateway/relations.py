@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 from itertools import combinations
+from urllib.parse import urlsplit
 
 from gateway import notation
 from gateway.draft import Checked, Draft, shown
 from gateway.model import Rate
 from gateway.notation import duration_text
-from gateway.schema import BypassTable, OperatorTable, RoomTable, ServerTable
+from gateway.schema import BypassTable, OperatorTable, RoomTable, ServerTable, UpstreamTable
 
 
 def faults(draft: Draft, *, dev: bool) -> Iterator[str]:
@@ -18,6 +20,8 @@ def faults(draft: Draft, *, dev: bool) -> Iterator[str]:
     yield from _server_faults(draft.server, draft.operators, dev=dev)
     yield from _operator_faults(draft)
     yield from _duplicates("rooms", "id", [room.table.id for room in draft.rooms if room.has("id")])
+    for upstream in draft.upstreams.values():
+        yield from _url_faults(draft.server, upstream)
     for room in draft.rooms:
         yield from _upstream_faults(draft, room)
         yield from _figure_faults(room)
@@ -53,16 +57,57 @@ def _server_faults(
         )
     if server.has("operator") and not notation.is_loopback(table.operator[0]) and not operators:
         yield (
-            f"server.operator = {shown(_address_text(table.operator))}: allowed: a loopback address, or any with "
+            f"server.operator = {shown(notation.address_text(table.operator))}: allowed: a loopback address, or any with "
             "[[operators]]: whoever reaches this port steers the rooms"
         )
-    if server.has("public", "operator") and table.public == table.operator and table.public[1] != 0:
-        yield f"server.operator = {shown(_address_text(table.operator))}: allowed: another address than server.public"
+    if server.has("public", "operator") and _is_same_port(table.public, table.operator):
+        yield (
+            f"server.operator = {shown(notation.address_text(table.operator))}: allowed: another port than that of "
+            f"server.public, {shown(notation.address_text(table.public))}"
+        )
+    if server.has("trusted_proxies") and _is_everybody(table.trusted_proxies):
+        yield (
+            f"server.trusted_proxies = {shown(table.trusted_proxies)}: allowed: the networks of your own proxies: "
+            "whoever is trusted may forge the client's address, and with everybody trusted source rules, the host and "
+            "https are what a client says they are"
+        )
 
 
-def _address_text(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _is_same_port(one: tuple[str, int], other: tuple[str, int]) -> bool:
+    """Whether one of two listeners would find the port in use; an unspecified address takes it on all of them."""
+    hosts = {"127.0.0.1" if host == "localhost" else host for host in (one[0], other[0])}
+    is_shared = len(hosts) == 1 or any(ip_address(host).is_unspecified for host in hosts)
+    return one[1] == other[1] != 0 and is_shared
+
+
+def _is_everybody(networks: list[str]) -> bool:
+    """Whether all addresses of a family are in them, in one piece or in several."""
+    read = [ip_network(text) for text in networks]
+    four = collapse_addresses(network for network in read if isinstance(network, IPv4Network))
+    six = collapse_addresses(network for network in read if isinstance(network, IPv6Network))
+    return any(network.prefixlen == 0 for network in four) or any(network.prefixlen == 0 for network in six)
+
+
+def _url_faults(server: Checked[ServerTable], upstream: Checked[UpstreamTable]) -> Iterator[str]:
+    if not upstream.has("urls"):
+        return
+    for url, times in Counter(upstream.table.urls).items():
+        if times > 1:
+            yield f"{upstream.key}.urls: {shown(url)} stands there {times} times; allowed: each URL once"
+    for index, url in enumerate(upstream.table.urls):
+        if server.has("public") and _is_gateway(url, server.table.public):
+            yield f"{upstream.key}.urls[{index}] = {shown(url)}: is this gateway itself (server.public); allowed: another"
+
+
+def _is_gateway(url: str, public: tuple[str, int]) -> bool:
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    here, there = ("127.0.0.1" if host == "localhost" else host for host in (public[0], parts.hostname or ""))
+    try:
+        is_near = notation.is_loopback(there)
+    except ValueError:  # a name: who knows where it leads
+        return False
+    return port == public[1] and (there == here or (is_near and ip_address(here).is_unspecified))
 
 
 def _operator_faults(draft: Draft) -> Iterator[str]:
@@ -170,6 +215,8 @@ def _host_faults(server: Checked[ServerTable], room: Checked[RoomTable]) -> Iter
 
 def _overlap_faults(rooms: list[Checked[RoomTable]]) -> Iterator[str]:
     for one, other in combinations([room for room in rooms if room.has("match")], 2):
+        if one.key == other.key:  # a room that stands there twice is told as that
+            continue
         found = next(
             (
                 (mine.path, theirs.path)

@@ -32,8 +32,8 @@ def _duration(low_s: float, high_s: float, why: str = "") -> Any:
     return Field(ge=low_s, le=high_s, description=f'{notation.DURATION_ALLOWED}; from "{low}" to "{high}"{why}')
 
 
-def _whole(low: int, high: int, unit: str) -> Any:
-    return Field(ge=low, le=high, description=f"a whole number of {unit} from {low} to {high}")
+def _whole(low: int, high: int, unit: str, why: str = "") -> Any:
+    return Field(ge=low, le=high, description=f"a whole number of {unit} from {low} to {high}{why}")
 
 
 Duration = Annotated[float, _written(notation.parse_duration)]
@@ -50,7 +50,8 @@ Network = Annotated[
     Field(description='an IP address or a network without host bits: "10.0.0.0/24", "2001:db8::/32"'),
 ]
 FileName = Annotated[
-    str, Field(min_length=1, max_length=4096, description="a file's name, relative to the folder of waitroom.toml")
+    str,
+    Field(pattern=r"\A[^\x00]{1,4096}\Z", description="a file's name, relative to the folder of waitroom.toml"),
 ]
 Name = Annotated[
     str, Field(pattern=r"\A[a-z0-9][a-z0-9_-]{0,62}\Z", description='1 to 63 of a-z, 0-9, "_" and "-", such as "bank"')
@@ -69,8 +70,8 @@ Language = Annotated[
 # Scheme, host and port only: the target's own bytes are the path.
 UpstreamUrl = Annotated[
     str,
-    _written(notation.parse_origin),
-    Field(description='scheme://host[:port] without a path: "http://127.0.0.1:9000"'),
+    _written(notation.parse_upstream_url),
+    Field(description=notation.UPSTREAM_URL_ALLOWED),
 ]
 
 
@@ -97,8 +98,10 @@ class ServerTable(Table):
     hosts: list[Host] = Field([], max_length=1000, description=f"a list of host names; each {notation.HOST_ALLOWED}")
     trusted_proxies: list[Network] = Field([], max_length=1000, description="a list of IP addresses or networks")
     scheme: Literal["https", "http"] = Field("https", description='"https", or "http" with --dev')
-    workers: Annotated[int, _whole(1, 256, "processes")] = 1
-    state_dir: FileName = "state"
+    workers: Annotated[int, _whole(1, 256, "processes", "; more than 1 is not there yet")] = 1
+    state_dir: Annotated[
+        FileName, Field(description="a folder's name, relative to that of waitroom.toml; it is made if it is missing")
+    ] = "state"
     stop_grace: Annotated[Duration, _duration(0.0, 300.0)] = 5.0
     header_bytes_max: Annotated[
         Size, Field(ge=8192, le=1_048_576, description=f'{notation.SIZE_ALLOWED}; from "8KiB" to "1MiB"')
@@ -143,7 +146,7 @@ class UpstreamTable(Table):
 
     SPECIMEN = {"urls": ["http://127.0.0.1"]}
     urls: list[UpstreamUrl] = Field(
-        min_length=1, max_length=64, description='a list of 1 to 64 scheme://host[:port]: ["http://127.0.0.1:9000"]'
+        min_length=1, max_length=64, description=f"a list of 1 to 64 in [ ], each {notation.UPSTREAM_URL_ALLOWED}"
     )
     max_in_flight: Annotated[int, _whole(1, 100_000, "requests")] = 200
     connect_timeout: Annotated[Duration, _duration(0.05, 60.0)] = 2.0
@@ -152,6 +155,10 @@ class UpstreamTable(Table):
     idle_timeout: Annotated[Duration, _duration(1.0, 86_400.0)] = 300.0
     signing_key_file: FileName | None = Field(
         None, description="the name of a file that holds a key of 32 bytes or more"
+    )
+    ca_file: FileName | None = Field(
+        None,
+        description="the name of a file of certificates (PEM) that vouch for the https:// URLs, in place of the system's",
     )
 
 
@@ -196,7 +203,7 @@ class RoomTable(Table):
     paused: bool = Field(False, description="true or false")
     stock: int | None = Field(None, ge=0, le=NUMBER_MAX, description=f"a whole number from 0 to {NUMBER_MAX}")
     message: dict[Language, Annotated[str, Field(max_length=500, description="text of up to 500 characters")]] = Field(
-        {}, max_length=20, description='texts by language: { ko = "...", en = "..." }'
+        {}, max_length=20, description='texts of up to 500 characters by language: { ko = "...", en = "..." }'
     )
     session: Annotated[Seconds, _duration(30, 86_400)] = 600
     session_max: Annotated[Seconds, _duration(30, 604_800)] = 3600

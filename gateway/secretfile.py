@@ -20,22 +20,30 @@ _BASE64URL = re.compile(rb"[A-Za-z0-9_-]{43,}={0,2}")
 def read_secret(path: Path) -> bytes:
     """The file's bytes; white space around a text is not part of it. `ValueError` is a clause about the file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe that nobody writes to must not hold us
     except OSError as fault:
         raise ValueError(f"cannot be read: {fault.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise ValueError("is not a regular file")
-        # Orchestrators lend root's files to a group; anything wider is open to strangers.
-        is_lent_by_root = found.st_uid == 0 and os.geteuid() != 0
-        if found.st_mode & (0o027 if is_lent_by_root else 0o077):
-            raise ValueError(f"is open to others (mode {found.st_mode & 0o777:04o}): chmod 600 it")
-        content = file.read(SECRET_BYTES_MAX + 1)
+    try:
+        _check_file(os.fstat(descriptor))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(SECRET_BYTES_MAX + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > SECRET_BYTES_MAX:
         raise ValueError(f"is longer than {SECRET_BYTES_MAX} bytes")
     # A binary secret may end in 0x0A by chance, so only pure ASCII is taken for text and trimmed.
     return content.strip(b" \t\r\n") if content.isascii() else content
+
+
+def _check_file(found: os.stat_result) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise ValueError("is a folder")
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("is not a regular file")
+    # Orchestrators lend root's files to a group; anything wider is open to strangers.
+    is_lent_by_root = found.st_uid == 0 and os.geteuid() != 0
+    if found.st_mode & (0o027 if is_lent_by_root else 0o077):
+        raise ValueError(f"is open to others (mode {found.st_mode & 0o777:04o}): chmod 600 it")
 
 
 def read_hmac_key(path: Path) -> bytes:

@@ -75,6 +75,13 @@ def test_check_shows_routes_rooms_and_what_follows(folder: Path, capsys: pytest.
         assert part in shown
 
 
+def test_check_shows_every_setting_without_a_file(tmp_path: Path) -> None:
+    """Section 13: keys, defaults and bounds, also where only the wheel is."""
+    done = run("check", "--settings", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert '| `claim_window` | `"2m"` |' in done.stdout
+
+
 def test_check_shows_all_faults_and_fails(folder: Path) -> None:
     """Promise 14: exit code 1, every fault, no traceback."""
     text = (
@@ -92,11 +99,14 @@ def test_check_shows_all_faults_and_fails(folder: Path) -> None:
         assert done.stdout == ""
 
 
-def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_a_missing_file_is_one_sentence(tmp_path: Path, command: str) -> None:
     """Promise 14."""
-    done = run("check", folder=tmp_path)
+    done = run(command, folder=tmp_path)
     assert done.returncode == 1
-    assert "waitroom.toml: 1 fault(s)\n  - cannot be read: No such file or directory; start from" in done.stderr
+    title, fault = done.stderr.splitlines()
+    assert title == "waitroom.toml: 1 fault(s)"
+    assert fault.startswith("  - cannot be read: No such file or directory; name the file you mean, or start")
 
 
 def test_a_key_open_to_others_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,6 +133,8 @@ def test_keys_new_never_overwrites(folder: Path, capsys: pytest.CaptureFixture[s
     assert main(["keys", "new", "key.pem"]) == 1
     assert "never overwritten" in capsys.readouterr().err
     assert (folder / "key.pem").read_bytes() == before
+    assert main(["keys", "new", "."]) == 1
+    assert "is a folder: name the file in it" in capsys.readouterr().err
 
 
 def test_keys_list_shows_kids_and_their_use(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,7 +153,10 @@ def test_keys_list_shows_kids_and_their_use(folder: Path, capsys: pytest.Capture
 # --- how it is used --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [[], ["serv"], ["keys"], ["keys", "new"], ["check", "a", "b"], ["edge", "iis"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["serv"], ["keys"], ["keys", "new"], ["check", "a", "b"], ["edge", "iis"], ["serve", "--de"], ["serve", "-x"]],
+)
 def test_used_wrongly_it_says_how_it_is_used(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exited:
         main(arguments)
@@ -155,6 +170,15 @@ def test_help_is_there(arguments: list[str], capsys: pytest.CaptureFixture[str])
         main(arguments)
     assert exited.value.code == 0
     assert "usage: waitroom" in capsys.readouterr().out
+
+
+def test_help_says_what_is_not_there_yet(capsys: pytest.CaptureFixture[str]) -> None:
+    """Issue 2: it is refused, and nobody has to try to find out."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Not there yet, and refused: edge, and [server] workers > 1" in told
+    assert "print the configuration of an edge proxy (not there yet)" in told
 
 
 def test_the_demo_reads_its_own_arguments(capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,6 +209,13 @@ def test_what_is_not_built_yet_is_refused_with_a_sentence(folder: Path, capsys: 
         (["rooms", "a", "--void-admissions"], "goes with --reset"),
         (["rooms", "--url", "127.0.0.1:9090"], "http://host:port is wanted"),
         (["rooms", "--url", "http://127.0.0.1:port"], "http://host:port is wanted"),
+        (["rooms", "--url", "http://127.0.0.1:99999"], "http://host:port is wanted"),
+        (["rooms", "--url", "http://[::1"], "http://host:port is wanted"),
+        (["rooms", "--url", "http://sre:secret@127.0.0.1:9090"], "http://host:port is wanted"),
+        (["rooms", "a", "--set", "stock="], "a whole number is wanted"),
+        (["rooms", "a", "--set", "message=hello"], "there is no setting message"),
+        (["rooms", "a", "--unset", "speed"], "there is no setting speed"),
+        (["rooms", ""], "which room?"),
     ],
 )
 def test_rooms_used_wrongly_is_refused_before_anything_is_sent(
@@ -223,13 +254,13 @@ class Served:
                 stderr=log,
                 env=environment(),
             )
-        self._log = folder / "log"
+        self.log = folder / "log"
 
     def wait_until_ready(self) -> None:
         until = time.monotonic() + DEADLINE_S
         while not (self._is_ready() and main(self.rooms("cashout")) == 0):
-            assert self.process.poll() is None, self._log.read_text()
-            assert time.monotonic() < until, self._log.read_text()
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < until, self.log.read_text()
             time.sleep(0.05)
 
     def _is_ready(self) -> bool:
@@ -285,7 +316,13 @@ def test_rooms_tells_what_the_operator_port_refuses(served: Served, capsys: pyte
     assert main(served.rooms("cashout", "--set", "drain_rate=50/fortnight")) == 1
     assert "answered 4" in capsys.readouterr().err
     assert main(["rooms", "--url", served.url]) == 1
-    assert "answered 401" in capsys.readouterr().err
+    assert "give --token-file ([[operators]] of its configuration)" in (told := capsys.readouterr().err)
+    assert "answered 401" in told
+    other = served.token_file.with_name("other.token")
+    other.write_text(TOKEN.replace("0", "1"))
+    other.chmod(0o600)
+    assert main(["rooms", "--url", served.url, "--token-file", str(other)]) == 1
+    assert "what --token-file names is no token of this gateway's" in capsys.readouterr().err
     assert main(served.rooms("nothing")) == 1
     assert "answered 404" in capsys.readouterr().err
 
@@ -303,11 +340,25 @@ def test_rooms_resets_a_room(served: Served, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_port_in_use_is_one_sentence(served: Served, folder: Path) -> None:
-    """Issue 2: port in use."""
-    (folder / "waitroom.toml").write_text(
-        GOOD.replace("[server]", f'[server]\npublic = "127.0.0.1:0"\noperator = "127.0.0.1:{served.port}"')
-    )
-    done = run("serve", "--dev", folder=folder)
-    assert done.returncode == 1
-    assert str(served.port) in done.stderr
-    assert "Traceback" not in done.stderr
+    """Issue 2: port in use, and which key to change."""
+    used, free = f'"127.0.0.1:{served.port}"', '"127.0.0.1:0"'
+    for public, operator, key in ((free, used, "operator"), (used, free, "public")):
+        server = f"[server]\npublic = {public}\noperator = {operator}"
+        (folder / "waitroom.toml").write_text(GOOD.replace("[server]", server))
+        done = run("serve", "--dev", folder=folder)
+        assert done.returncode == 1
+        last = done.stderr.splitlines()[-1]
+        assert last == f"waitroom: port {served.port} on 127.0.0.1 is in use by another process: see {key} of [server]"
+        assert "Traceback" not in done.stderr
+
+
+def test_a_stop_is_logged_with_its_reason(tmp_path: Path) -> None:
+    """Who looks for the end of a process in the log finds who ended it, and that it ended in order."""
+    gateway = Served(tmp_path)
+    try:
+        gateway.wait_until_ready()
+    finally:
+        assert gateway.stop() == 0
+    *_, stopping, stopped = [line for line in gateway.log.read_text().splitlines() if " INFO waitroom " in line]
+    assert stopping.endswith(" INFO waitroom stopping why=SIGTERM grace_s=0.1")
+    assert stopped.endswith(" INFO waitroom stopped")

@@ -13,7 +13,10 @@ from gateway import config, notation, schema
 from gateway.draft import TABLE_KEYS
 from gateway.environment import variables
 from gateway.model import Bypass, Match, Rate, Role
+from gateway.overview import overview
+from gateway.reference import reference
 from tests.documents import GOOD, SECRET, faults, furnish, load, only, with_room
+from tests.web.test_upstream_tls import Authority
 
 EXAMPLE: Final = Path(__file__).parent.parent / "deploy" / "waitroom.example.toml"
 
@@ -71,6 +74,7 @@ def test_every_commented_line_of_the_manual_is_good_too(folder: Path) -> None:
     text = re.sub(r"(?m)^# (\w+ = )", r"\1", EXAMPLE.read_text())
     (folder / "keys/customer.hmac").write_bytes(bytes(range(200, 240)))
     (folder / "keys/customer.hmac").chmod(0o600)
+    (folder / "keys/bank-ca.pem").write_text(Authority("the bank's own").pem)
     room = load(folder, text).rooms[0]
     assert room.customer_secret == bytes(range(200, 240))
     assert room.opens_at_s == 1_796_090_400
@@ -131,6 +135,7 @@ def test_signing_keys_are_read_as_hex_base64url_or_raw(folder: Path, written: st
         "redis://user:p%40ss@redis.internal:6380/3?socket_timeout=1",
         "redis://[::1]:6379/0",
         "rediss://redis.internal/0",
+        "rediss://redis.internal/0?ssl_ca_certs=/etc/ca.pem&ssl_cert_reqs=required",
         "unix:///run/redis.sock",
         "unix://user:pw@/run/redis.sock?db=2",
         "redis+sentinel://s1,s2:26380,s3/mymaster/0",
@@ -160,6 +165,13 @@ def test_each_form_of_a_redis_url_is_taken(folder: Path, url: str) -> None:
         "redis+sentinel://s1//0",
         "redis+cluster://n1/2",
         f"redis://:{SECRET}@h:x/0",
+        "redis://h/0?bogus=1",
+        "redis://h/0?socket_timeout=soon",
+        "redis://h/0?socket_timeout=1&socket_timeout=2",
+        "redis://h/0?ssl_ca_certs=ca.pem",
+        f"redis://h/0?password={SECRET}",
+        "redis+sentinel://s1/mymaster?socket_timeout=1",
+        "redis://h/0#x",
     ],
 )
 def test_other_redis_urls_are_refused_without_showing_them(folder: Path, url: str) -> None:
@@ -168,6 +180,26 @@ def test_other_redis_urls_are_refused_without_showing_them(folder: Path, url: st
     assert found.startswith("redis.url = (not shown")
     assert "redis+sentinel://host1" in found
     assert SECRET not in found
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("embedded", "embedded: a Valkey of its own, its data in state_dir"),
+        (f"redis://user:{SECRET}@redis.internal", "redis.internal:6379/0"),
+        (f"redis://:{SECRET}@[::1]:6380/3?socket_timeout=1", "[::1]:6380/3"),
+        ("redis://[::1]", "[::1]:6379/0"),
+        (f"rediss://:p@ss{SECRET}@redis.internal/0", "redis.internal:6379/0 with TLS"),
+        (f"unix://user:{SECRET}@/run/redis.sock?db=2", "socket /run/redis.sock, db 2"),
+        (f"redis+sentinel://:{SECRET}@s1,s2:26380/mymaster/1", "mymaster/1, by sentinels s1:26379, s2:26380"),
+        (f"redis+cluster://:{SECRET}@n1:7000,n2", "cluster, by n1:7000, n2:6379"),
+    ],
+)
+def test_check_shows_where_redis_is_and_never_the_password(folder: Path, url: str, place: str) -> None:
+    """`waitroom check` tells one Redis from another; what opens it is not shown."""
+    shown = overview(load(folder, GOOD.replace("redis://127.0.0.1/0", url)))
+    assert f"redis            {place}\n" in shown
+    assert SECRET not in shown
 
 
 def test_the_digest_is_the_same_on_every_gateway_and_holds_no_password(folder: Path) -> None:
@@ -199,6 +231,7 @@ def test_the_environment_stands_in_for_keys(folder: Path) -> None:
             "WAITROOM_REDIS_PORT_6379_TCP": "tcp://10.0.0.3:6379",  # an orchestrator's, of a service "waitroom-redis"
             "WAITROOM_SERVER_SERVICE_HOST": "10.0.0.4",
             "WAITROOM_PORT": "tcp://10.0.0.5:80",
+            "WAITROOM_VERSION": "1.2",  # of somebody's own making
             "PATH": "/bin",
         },
     )
@@ -232,6 +265,10 @@ def test_secrets_come_from_files(folder: Path) -> None:
     [
         ("WAITROOM_SERVER_PUBLC", "x", "WAITROOM_SERVER_PUBLC: unknown variable; did you mean WAITROOM_SERVER_PUBLIC?"),
         ("WAITROOM_UPSTREAMS_BONK_URLS", "x", "did you mean WAITROOM_UPSTREAMS_BANK_URLS?"),
+        ("WAITROOM_SEVER_PUBLIC", "x", "WAITROOM_SEVER_PUBLIC: unknown variable; did you mean WAITROOM_SERVER_PUBLIC?"),
+        ("WAITROOM_ROOMS_CASHOUT_DRAIN_RATE", "5/s", "rooms and operators are in the file only"),
+        ("WAITROOM_REDIS_URL_FILE", "", 'WAITROOM_REDIS_URL_FILE: ""; allowed: the name of a file'),
+        ("WAITROOM_REDIS_URL_FILE", "/", "WAITROOM_REDIS_URL_FILE: / is a folder"),
         ("WAITROOM_SERVER_PUBLIC_FILE", "x", "WAITROOM_SERVER_PUBLIC_FILE: unknown variable"),
         ("WAITROOM_SERVER_WORKERS", "two", 'WAITROOM_SERVER_WORKERS: "two"; allowed: a whole number of processes'),
         ("WAITROOM_SERVER_PUBLIC", "8080", 'server.public (from WAITROOM_SERVER_PUBLIC) = "8080": allowed'),
@@ -241,6 +278,17 @@ def test_secrets_come_from_files(folder: Path) -> None:
 def test_faults_of_the_environment_name_the_variable(folder: Path, variable: str, value: str, part: str) -> None:
     """Promise 14."""
     assert part in only(faults(folder, GOOD, {variable: value}))
+
+
+def test_the_guide_has_every_setting_as_it_is() -> None:
+    """docs/configuration.md: key, unit, default and bounds; after a change: waitroom check --settings."""
+    guide = (EXAMPLE.parent.parent / "docs" / "configuration.md").read_text()
+    assert reference() in guide
+    tables: list[type[schema.Table]] = [*TABLE_KEYS.values(), schema.MatchTable, schema.BypassTable]
+    for table in tables:
+        assert [key for key in table.model_fields if f"| `{key}` | " not in guide] == []
+    assert '| `session` | `"10m"` |' in reference()
+    assert '| `header_bytes_max` | `"32KiB"` |' in reference()
 
 
 def test_the_guide_names_the_scheme() -> None:
@@ -299,7 +347,9 @@ def test_bursts_are_measured_by_the_rate(text: str, low: int, default: int) -> N
     assert (notation.burst_min(rate), notation.burst_default(rate)) == (low, default)
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("500ms", 0.5), ("90s", 90), ("10m", 600), ("1h", 3600), ("1.5s", 1.5)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0s", 0), ("500ms", 0.5), ("90s", 90), ("10m", 600), ("1h", 3600), ("1.5s", 1.5)]
+)
 def test_durations_are_read_and_written(text: str, seconds: float) -> None:
     assert notation.parse_duration(text) == seconds
     assert notation.duration_text(seconds) == text

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +12,7 @@ import pytest
 
 from gateway import config
 from gateway.errors import ConfigError
+from gateway.rules.keys import load_key_file, new_key_file
 from tests.documents import GOOD, SECRET, faults, furnish, load, only, with_room
 
 
@@ -67,6 +71,21 @@ ROOM_FAULTS: Final = [
     ('match = [{ path = "/points/../x" }]', "match[0].path"),
     ('match = [{ path = "/points;a" }]', "match[0].path"),
     ('match = [{ path = "/points?a" }]', "match[0].path"),
+    ('match = [{ path = "/_waitroom/*" }]', 'not "/_waitroom", which is the gateway\'s own'),
+    ('match = [{ path = "/_Waitroom" }]', 'not "/_waitroom", which is the gateway\'s own'),
+    ('match = "/points/*"', 'match = "/points/*": allowed: a list of 1 to 1000 routes'),
+    ('match = ["/points/*"]', 'match[0] = "/points/*": allowed: a list of 1 to 1000 routes'),
+    ("active_max = -1", "active_max = -1: allowed: a whole number of admissions at a time from 1"),
+    ("active_max = nan", "active_max = nan: allowed"),
+    ("burst = inf", "burst = inf: allowed"),
+    ("active_max = 99999999999999999999", "active_max = 99999999999999999999: allowed"),
+    ('active_max = "2000"', 'active_max = "2000": allowed'),
+    ("drain_rate = 2026-12-01", "drain_rate = 2026-12-01: allowed"),
+    ('drain_rate = "٥/s"', 'drain_rate = "٥/s": allowed'),
+    ('drain_rate = "-5/s"', 'drain_rate = "-5/s": allowed'),
+    (f'drain_rate = "{"9" * 300}/s"', "99...: allowed: whole entries"),
+    ('session = "1e99s"', 'session = "1e99s": allowed: a number and ms, s, m or h'),
+    ('session = "999999999h"', 'session = "999999999h": allowed'),
     ('match = [{ path = "/p", hots = "x" }]', "match[0].hots: unknown key; did you mean host?"),
     ('match = [{ path = "/p", host = "https://x" }]', 'match[0].host = "https://x": allowed: a host name'),
     ('match = [{ path = "/p", host = "x.example" }]', "one of server.hosts (bank.example)"),
@@ -124,7 +143,21 @@ SERVER_FAULTS: Final = [
     ('public = "bank.example:80"', "server.public"),
     ('public = "::1:80"', "server.public"),
     ('public = "0.0.0.0:65536"', "server.public"),
-    ('public = "127.0.0.1:9090"', "allowed: another address than server.public"),
+    ('public = "127.0.0.1:9090"', 'another port than that of server.public, "127.0.0.1:9090"'),
+    ('public = "0.0.0.0:9090"', 'another port than that of server.public, "0.0.0.0:9090"'),
+    ('public = "[::]:9090"', 'another port than that of server.public, "[::]:9090"'),
+    ('public = "localhost:9090"', 'another port than that of server.public, "localhost:9090"'),
+    ('public = "*:8080"', 'server.public = "*:8080": allowed: "address:port"'),
+    ("public = 8080", "server.public = 8080: allowed"),
+    ('public = "127.0.0.1:9000"', 'upstreams.bank.urls[0] = "http://127.0.0.1:9000": is this gateway itself'),
+    ('public = "0.0.0.0:9000"', "is this gateway itself (server.public); allowed: another"),
+    ('state_dir = "key.pem"', "key.pem is no folder; allowed: a folder"),
+    (f'state_dir = "key.pem/{"n" * 300}"', "is no folder; allowed: a folder"),
+    ('state_dir = "key.pem/below"', "key.pem is no folder; allowed: a folder"),
+    ('state_dir = "a\\u0000b"', 'server.state_dir = "a\\u0000b": allowed: a folder\'s name'),
+    ('hosts = ["https://bank.example/"]', 'hosts[0] = "https://bank.example/": allowed'),
+    ('hosts = ["은행.example"]', 'hosts[0] = "은행.example": allowed'),
+    ('stop_grace = "-1s"', 'from "0s" to "5m"'),
     ('operator = "0.0.0.0:9090"', "allowed: a loopback address, or any with [[operators]]"),
     ('scheme = "http"', 'server.scheme = "http": allowed: "https", or "http" with --dev'),
     ('scheme = "h2"', 'server.scheme = "h2": allowed'),
@@ -139,7 +172,27 @@ SERVER_FAULTS: Final = [
 @pytest.mark.parametrize(("line", "part"), SERVER_FAULTS)
 def test_each_fault_of_the_server_is_told_with_what_is_allowed(folder: Path, line: str, part: str) -> None:
     """Promise 14, and section 8: an operator port that others reach needs operators."""
-    assert part in only(faults(folder, GOOD.replace("[server]", f"[server]\n{line}")))
+    key = line.partition("=")[0].strip()
+    text = re.sub(rf"(?m)^{key} = .*\n", "", GOOD, count=1)
+    assert part in only(faults(folder, text.replace("[server]", f"[server]\n{line}")))
+
+
+@pytest.mark.parametrize(
+    "networks",
+    [["0.0.0.0/0"], ["::/0"], ["10.0.0.0/24", "0.0.0.0/0"], ["0.0.0.0/1", "128.0.0.0/1"], ["8000::/1", "::/1"]],
+)
+def test_nobody_trusts_everybody(folder: Path, networks: list[str]) -> None:
+    """Section 8: source rules need a known client address; one that every client may forge is none."""
+    text = GOOD.replace('["10.0.0.0/24"]', json.dumps(networks))
+    found = only(faults(folder, text))
+    assert found.startswith(f"server.trusted_proxies = {json.dumps(networks)}: allowed: the networks of your own")
+    assert "whoever is trusted may forge the client's address" in found
+
+
+@pytest.mark.parametrize(("network", "is_noted"), [("52.0.0.0/6", True), ("10.0.0.0/8", False), ("fc00::/7", False)])
+def test_a_wide_public_network_of_proxies_is_noted(folder: Path, network: str, is_noted: bool) -> None:
+    told = "\n".join(config.notes(load(folder, GOOD.replace("10.0.0.0/24", network))))
+    assert (f"server.trusted_proxies: {network} is wide and public" in told) is is_noted
 
 
 def test_operators_open_the_way_to_other_binds_and_need_real_tokens(folder: Path) -> None:
@@ -219,6 +272,26 @@ active_max = 1
         ("[server\n", "is not TOML: "),
         ("a = 1\na = 2\n", "is not TOML: "),
         ("", "rooms: missing"),
+        ("a = " + "[" * 5000, "is nested too deeply"),
+        (with_room("active_max = " + "9" * 5000), "has a number of thousands of digits"),
+        (GOOD + "\0", "is not TOML: "),
+        (GOOD.replace("key.pem", "k" * 300), "no such file; make one: waitroom keys new"),
+        (GOOD + '\n["방"]\nx = 1', "방: unknown key; allowed: server"),
+        (GOOD + '\n["\\u001b[31m"]', '"\\u001b[31m": unknown key'),
+        (GOOD + '\n["\\u009b31m"]', '"\\u009b31m": unknown key'),
+        ("rooms = [1]\n" + GOOD.partition("[[rooms]]")[0], "rooms[0] = 1: allowed: a table"),
+        ("rooms = []\n" + GOOD.partition("[[rooms]]")[0], "rooms = []: allowed: one [[rooms]] table or more"),
+        (GOOD.replace("[upstreams.bank]", "[[upstreams]]"), "upstreams = [a table]: allowed: one [upstreams.NAME]"),
+        (
+            GOOD.replace('[upstreams.bank]\nurls = ["http://127.0.0.1:9000"]', "[upstreams]\nbank = 5"),
+            "upstreams.bank = 5: allowed: a table",
+        ),
+        (GOOD.replace("127.0.0.1:9000", "127.0.0.1:0"), 'urls[0] = "http://127.0.0.1:0": allowed'),
+        (GOOD.replace("9000", "9000/app"), 'urls[0] = "http://127.0.0.1:9000/app": allowed: a list of 1 to 64 in [ ]'),
+        (
+            GOOD.replace('"http://127.0.0.1:9000"', '"http://h:80", "http://h"'),
+            'upstreams.bank.urls: "http://h" stands there 2 times; allowed: each URL once',
+        ),
         (GOOD.replace("[[rooms]]", "[rooms]"), "rooms = a table: allowed: one [[rooms]] table or more"),
         (GOOD.replace("[default]", "[defaults]"), "defaults: unknown key; did you mean default?"),
         (GOOD + second_room('{ path = "/x" }').replace("second", "cashout"), '2 have id = "cashout"'),
@@ -248,8 +321,51 @@ def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b"# \xff\n")
     with pytest.raises(ConfigError, match="is not UTF-8 at byte 2"):
         config.load(tmp_path / "latin.toml", {})
-    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory; name the file you mean"):
         config.load(tmp_path, {})
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_fault(folder: Path) -> None:
+    """Some editors write them; the file means the same."""
+    (folder / "waitroom.toml").write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    assert config.load(folder / "waitroom.toml", {}).digest == load(folder, GOOD).digest
+
+
+def test_a_room_that_stands_there_twice_is_told_once(folder: Path) -> None:
+    """Promise 14: one mistake, one sentence."""
+    twice = GOOD + "[[rooms]]" + GOOD.partition("[[rooms]]")[2].partition("[default]")[0]
+    assert only(faults(folder, twice)) == 'rooms: 2 have id = "cashout"; allowed: each id once'
+
+
+def test_an_empty_file_is_told_what_is_missing_and_nothing_twice(folder: Path) -> None:
+    """Promise 14."""
+    found = faults(folder, "# nothing yet\n")
+    assert [fault.partition(":")[0] for fault in found] == [
+        "redis.url",
+        "tokens.signing_key_file",
+        "upstreams",
+        "rooms",
+    ]
+
+
+def test_a_missing_secret_comes_with_what_makes_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise 14: the cure works as it is printed, typed where the command was typed."""
+    text = GOOD.replace('signing_key_file = "key.pem"', 'signing_key_file = "new keys/a.pem"')
+    text = text.replace("[upstreams.bank]", '[upstreams.bank]\nsigning_key_file = "new keys/bank.hmac"')
+    text += '[[operators]]\nname = "sre"\nrole = "viewer"\ntoken_file = "sre.token"\n'
+    monkeypatch.chdir(folder.parent)
+    file = Path(folder.name) / "waitroom.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        config.load(file, {})
+    cures = [fault.partition("make one: ")[2] for fault in refused.value.faults]
+    assert cures[0] == f"waitroom keys new '{folder.name}/new keys/a.pem'"
+    assert "mkdir -p" in cures[1]
+    for cure in cures[1:]:
+        subprocess.run(["sh", "-c", cure], check=True)
+    new_key_file(folder / "new keys/a.pem")
+    found = config.load(file, {}, read_key=load_key_file)
+    assert (len(found.upstreams["bank"].signing_key), len(found.operators[0].token)) == (32, 64)
 
 
 def test_weak_and_missing_signing_keys_are_refused_without_showing_them(folder: Path) -> None:

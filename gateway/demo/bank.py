@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import secrets
@@ -23,6 +22,7 @@ from gateway.demo.core import Core, CoreFullError
 from gateway.demo.entrylog import EntryLog
 from gateway.demo.figures import percentile
 from gateway.demo.ledger import Ledger, Paid, Refusal
+from gateway.demo.options import Parser, file_to_read, whole
 
 ACCOUNT_COOKIE: Final = "bank_account"
 BALANCE_TIMES_MAX: Final = 100_000
@@ -196,25 +196,37 @@ def _receipt(request: web.Request, paid: Paid, headers: Mapping[str, str]) -> we
 
 def main(arguments: list[str]) -> int:
     """Serve the bank until it is told to stop."""
-    parser = argparse.ArgumentParser(prog="python -m gateway.demo.bank", description=__doc__)
-    parser.add_argument("--port", type=int, default=9000)
+    parser = Parser("python -m gateway.demo.bank", __doc__)
+    parser.add_argument("--port", type=whole(1, 65_535), default=9000, help="on this machine only (%(default)s)")
     parser.add_argument("--folder", type=Path, help="where the books and the entry log are kept (default: a new one)")
-    parser.add_argument("--signing-key-file", type=Path, help="hex of the key that the gateway signs requests with")
+    parser.add_argument(
+        "--signing-key-file", type=file_to_read, help="hex of the key that the gateway signs requests with"
+    )
     options = parser.parse_args(arguments)
     folder = options.folder or Path(tempfile.mkdtemp(prefix="demo-bank-"))
-    key = bytes.fromhex(options.signing_key_file.read_text().strip()) if options.signing_key_file else b""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        key = bytes.fromhex(options.signing_key_file.read_text().strip()) if options.signing_key_file else b""
+    except OSError as fault:
+        parser.error(f"{fault.filename}: {fault.strerror}")
+    except ValueError:
+        parser.error(f"--signing-key-file: {options.signing_key_file} does not hold a key in hex")
     print(f"demo bank on http://127.0.0.1:{options.port}/, its books in {folder}", flush=True)
     app = build_bank(BankSettings(folder, key))
-    web.run_app(
-        app,
-        host="127.0.0.1",
-        port=options.port,
-        backlog=BACKLOG,
-        shutdown_timeout=1,
-        print=None,
-        access_log=None,
-        loop=uvloop.new_event_loop(),
-    )
+    try:
+        web.run_app(
+            app,
+            host="127.0.0.1",
+            port=options.port,
+            backlog=BACKLOG,
+            shutdown_timeout=1,
+            print=None,
+            access_log=None,
+            loop=uvloop.new_event_loop(),
+        )
+    except OSError as fault:
+        print(f"port {options.port} cannot be listened on: {fault.strerror}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -7,7 +7,6 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -15,9 +14,20 @@ import uvloop
 
 from gateway.demo.bank import ACCOUNT_COOKIE
 from gateway.demo.entrylog import Entry, read_entries
+from gateway.demo.options import (
+    RATE_MAX,
+    SECONDS_MAX,
+    Parser,
+    add_crowd_options,
+    crowd_settings,
+    file_to_read,
+    file_to_write,
+    number,
+    web_address,
+)
 from gateway.demo.plan import CrowdSettings, Kind, Plan, plan_crowd
 from gateway.demo.report import Door, as_json, format_report, summarise
-from gateway.demo.tally import CrowdRun
+from gateway.demo.tally import CrowdRun, Outcome
 from gateway.demo.visitor import Visitor
 from gateway.demo.wire import CEIL_NEVER_S, Wire
 from gateway.tasks import Owner
@@ -36,7 +46,7 @@ async def run_crowd(run: CrowdRun, urls: tuple[str, ...], seconds: float, room: 
     owner = Owner()
     # No limit and no shared cookies: each visitor is a person of its own, with one request under way at a time.
     connector = aiohttp.TCPConnector(limit=0)
-    run.began_s = asyncio.get_running_loop().time()
+    run.began_s, run.seconds_max = asyncio.get_running_loop().time(), seconds
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
         try:
             owner.start(_measure_lag(run), "lag")
@@ -48,7 +58,8 @@ async def run_crowd(run: CrowdRun, urls: tuple[str, ...], seconds: float, room: 
             ]
             awaited = [task for plan, task in visits if plan.kind is not Kind.NO_SHOW]
             if awaited:
-                await asyncio.wait(awaited, timeout=seconds)
+                _, waiting = await asyncio.wait(awaited, timeout=seconds)
+                run.is_cut_short = bool(waiting)
         finally:
             run.ended_s = asyncio.get_running_loop().time()
             await owner.close()
@@ -111,37 +122,23 @@ async def watch(run: CrowdRun, say: Callable[[str], None], every_s: float = 2.0)
         times_ms, failures = run.balance.asked_ms[asked:], run.balance.failures.total() - failed
         asked, failed = asked + len(times_ms), failed + failures
         balance = f"balance {max(times_ms):5.0f} ms" if times_ms else "balance no answer"
-        ended = " ".join(f"{outcome} {count}" for outcome, count in sorted(run.tally.outcomes.items()))
+        counts = ((outcome, run.tally.outcomes[outcome]) for outcome in Outcome)
+        ended = " ".join(f"{outcome} {count}" for outcome, count in counts if count)
         say(
             f"{clock() - run.began_s:4.0f} s | arrived {run.tally.arrived} | in line {run.tally.waiting}"
-            f" | at the form {run.tally.inside} | {ended} | failed requests {run.tally.failures.total()}"
+            f" | at the form {run.tally.inside} | {ended or 'nobody served yet'} | failed requests {run.tally.failures.total()}"
             f" | {balance}, failed {failures}"
         )
 
 
-def add_crowd_arguments(parser: argparse.ArgumentParser, defaults: CrowdSettings) -> None:
-    parser.add_argument("--visitors", type=int, default=defaults.visitors)
-    parser.add_argument("--arrive-within", type=float, default=defaults.arrive_within_s, metavar="SECONDS")
-    parser.add_argument("--leavers", type=float, default=defaults.leavers, metavar="SHARE")
-    parser.add_argument("--no-shows", type=float, default=defaults.no_shows, metavar="SHARE")
-    parser.add_argument("--sleepers", type=float, default=defaults.sleepers, metavar="SHARE")
-    parser.add_argument("--seed", type=int, default=defaults.seed)
-
-
-def crowd_settings(options: argparse.Namespace, sleep_s: tuple[float, float]) -> CrowdSettings:
-    return CrowdSettings(
-        visitors=options.visitors,
-        arrive_within_s=options.arrive_within,
-        seed=options.seed,
-        leavers=options.leavers,
-        no_shows=options.no_shows,
-        sleepers=options.sleepers,
-        sleep_s=sleep_s,
-    )
-
-
-async def _main(options: argparse.Namespace) -> int:
-    run = CrowdRun(crowd_settings(options, CrowdSettings().sleep_s))
+async def _main(options: argparse.Namespace, crowd: CrowdSettings) -> int:
+    if options.bank_url:  # asked before the crowd is sent: a bank that cannot be asked later would cost the report
+        try:
+            await read_stats(options.bank_url)
+        except (aiohttp.ClientError, OSError, ValueError) as fault:
+            print(f"{options.bank_url}/stats cannot be asked: {fault}", file=sys.stderr)
+            return 1
+    run = CrowdRun(crowd)
     owner = Owner()
     owner.start(watch(run, lambda line: print(line, flush=True)), "watch")
     try:
@@ -160,16 +157,21 @@ async def _main(options: argparse.Namespace) -> int:
 
 def main(arguments: list[str]) -> int:
     """Send a crowd to any address, with or without a gateway before it."""
-    parser = argparse.ArgumentParser(prog="python -m gateway.demo.crowd", description=__doc__)
-    parser.add_argument("--url", action="append", required=True, help="where the crowd goes; again for more gateways")
-    add_crowd_arguments(parser, CrowdSettings())
-    parser.add_argument("--seconds", type=float, default=300.0, help="the run ends then at the latest")
-    parser.add_argument("--bank-url", help="the bank itself, for its own figures")
-    parser.add_argument("--entries", type=Path, help="the bank's entry log, if it can be read from here")
-    parser.add_argument("--rate", type=float, default=0.0, help="the drain rate in entries/s, to check promise 1 with")
-    parser.add_argument("--burst", type=float, default=0.0)
-    parser.add_argument("--json", type=Path, help="write the report there too")
-    return uvloop.run(_main(parser.parse_args(arguments)))
+    parser = Parser("python -m gateway.demo.crowd", __doc__)
+    parser.add_argument(
+        "--url", type=web_address, action="append", required=True, help="where it goes; again for more gateways"
+    )
+    add_crowd_options(parser, CrowdSettings())
+    seconds = number(1, SECONDS_MAX)
+    parser.add_argument("--seconds", type=seconds, default=300.0, help="the run ends then at the latest")
+    parser.add_argument("--bank-url", type=web_address, help="the bank itself, for its own figures")
+    parser.add_argument("--entries", type=file_to_read, help="the bank's entry log, if it can be read from here")
+    rate = number(0, RATE_MAX)
+    parser.add_argument("--rate", type=rate, default=0.0, help="the drain rate in entries/s, to check promise 1 with")
+    parser.add_argument("--burst", type=number(0, 10 * RATE_MAX), default=0.0, help="the burst that goes with it")
+    parser.add_argument("--json", type=file_to_write, help="write the report there too")
+    options = parser.parse_args(arguments)
+    return uvloop.run(_main(options, crowd_settings(parser, options, CrowdSettings())))
 
 
 if __name__ == "__main__":

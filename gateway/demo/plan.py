@@ -32,9 +32,16 @@ class CrowdSettings:
     customers: int = 5  # ordinary ones, who ask for their balance once a second
 
     def __post_init__(self) -> None:
-        shares = (self.leavers, self.no_shows, self.sleepers, self.apps, self.reloaders)
-        if min(shares) < 0 or sum(shares) > 1 + 1e-9:
-            msg = f"the shares of a crowd must be 0 or more and add up to at most 1, not {shares}"
+        shares = {
+            "leavers": self.leavers,
+            "no-shows": self.no_shows,
+            "sleepers": self.sleepers,
+            "apps": self.apps,
+            "reloaders": self.reloaders,
+        }
+        if not (min(shares.values()) >= 0 and sum(shares.values()) <= 1 + 1e-9):  # nor may one be no number
+            told = ", ".join(f"{name} {share:g}" for name, share in shares.items())
+            msg = f"the shares of a crowd are 0 or more and add up to at most 1, not {sum(shares.values()):g}: {told}"
             raise ValueError(msg)
 
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
+import os
+import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 import uvloop
 
-from gateway.demo.crowd import add_crowd_arguments, crowd_settings, read_stats, run_crowd, watch
+from gateway.demo.crowd import read_stats, run_crowd, watch
 from gateway.demo.entrylog import read_entries
+from gateway.demo.options import SECONDS_MAX, Parser, add_crowd_options, crowd_settings, number
 from gateway.demo.plan import CrowdSettings
 from gateway.demo.report import CrowdReport, as_json, format_report, from_json, summarise
-from gateway.demo.stage import DOOR, Stage, open_stage
+from gateway.demo.stage import DOOR, Stage, open_stage, raise_file_limit
 from gateway.demo.tally import CrowdRun
+from gateway.demo.verdict import broken_promises, verdict
 from gateway.demo.wire import PAGE
 from gateway.tasks import Owner
 
@@ -28,9 +32,7 @@ from gateway.tasks import Owner
 CROWD: Final = CrowdSettings(
     visitors=2_400, arrive_within_s=12.0, leavers=0.2, no_shows=0.1, sleepers=0.05, sleep_s=(20.0, 40.0)
 )
-# From here on the machine, and not the gateway, decides when an entry reaches the bank; the verdict says so.
-LAG_NOTED_S: Final = 0.2
-SECONDS_MAX: Final = 180.0
+SECONDS: Final = 180.0
 KEPT_REPORTS: Final = Path("state/demo")  # so that the other run's figures can stand beside this one's
 
 
@@ -40,29 +42,21 @@ class Demo:
 
     crowd: CrowdSettings = CROWD
     is_without: bool = False
-    seconds: float = SECONDS_MAX  # the crowd is sent home then at the latest
+    seconds: float = SECONDS  # the crowd is sent home then at the latest
     stays: bool = False  # serve on after the crowd until Ctrl-C, so that a person can look
+    arguments: tuple[str, ...] = ()  # what the other run is asked for with, to be comparable
 
 
 async def run_demo(demo: Demo) -> int:
     """Show it and report; 0 when all promises that a gateway run can show were kept. Always 0 without the gateway."""
     with tempfile.TemporaryDirectory(prefix="waitroom-demo-") as folder:
         async with open_stage(Path(folder), has_gateway=not demo.is_without) as stage:
-            _introduce(demo, stage)
+            print("\n".join(_introduction(demo, stage)), flush=True)
             report = await _watched_crowd(demo, stage)
-            other = _keep_and_find_other(demo, report)
-            print("\n" + format_report([report, other] if other else [report]), flush=True)
-            if other is None:
-                print(f"\nThe other half of the comparison: waitroom demo{'' if demo.is_without else ' --without'}")
             faults = [] if demo.is_without else broken_promises(report)
-            for fault in faults:
-                print(f"BROKEN: {fault}", flush=True)
-            if report.crowd_lag_max_s > LAG_NOTED_S:
-                late = f"The crowd's own process came up to {report.crowd_lag_max_s:.1f} s late"
-                print(f"{late}: this machine is short of CPU, and what is late bunches up on its way.", flush=True)
+            print("\n" + "\n".join(_conclusion(demo, report)), flush=True)
             if demo.stays:
-                print(f"\nStill serving {stage.public_urls[0]}{PAGE} until Ctrl-C.", flush=True)
-                await asyncio.Event().wait()
+                await _stay(f"\nStill serving {stage.public_urls[0]}{PAGE} until Ctrl-C.")
     return 1 if faults else 0
 
 
@@ -78,76 +72,108 @@ async def _watched_crowd(demo: Demo, stage: Stage) -> CrowdReport:
     return summarise(run, entries, stats, None if demo.is_without else DOOR)
 
 
-def broken_promises(report: CrowdReport) -> list[str]:
-    """What a run behind the gateway must never show, as sentences; the demo is a test of what it tells."""
-    found = {
-        "more entries than rate x W + burst in some window": not report.keeps_promise_one,
-        f"{report.failed} requests of the crowd failed: {report.failures}": report.failed > 0,
-        f"{report.balance_failed} balance requests of other customers failed": report.balance_failed > 0,
-        f"{report.paid_twice} payouts were paid twice": report.paid_twice > 0,
-        "the bank's ledger does not add up": not report.ledger_adds_up,
-        f"{report.unsigned} requests reached the bank's protected pages unsigned": report.unsigned > 0,
-        f"{report.gave_up} visitors gave up": report.gave_up > 0,
-        f"{report.unfinished} visitors were still waiting at the end": report.unfinished > 0,
-        f"{report.places_changed} times a visitor's number changed": report.places_changed > 0,
-        f"{report.positions_grown} times a position grew without a cause": report.positions_grown > 0,
-    }
-    return [sentence for sentence, is_broken in found.items() if is_broken]
+async def _stay(sentence: str) -> None:
+    """Until Ctrl-C or SIGTERM, which are no interruption any more: the verdict is known, and is the exit code."""
+    told = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, told.set)
+    print(sentence, flush=True)
+    await told.wait()
 
 
-def _introduce(demo: Demo, stage: Stage) -> None:
+def _introduction(demo: Demo, stage: Stage) -> Iterator[str]:
     crowd, url = demo.crowd, stage.public_urls[0]
-    lines = ["", f"  The protected page   {url}{PAGE}", f"  Its neighbour        {url}/balance (never queued)"]
+    yield ""
+    yield f"  The protected page   {url}{PAGE}"
+    yield f"  Its neighbour        {url}/balance (never queued)"
     if stage.operator_urls:
+        yield f"  The operator port    {stage.operator_urls[0]}/ (this machine only, so no login is asked for)"
+        yield f"  The bank itself      {stage.bank_url}/stats counts what reaches it"
+        yield ""
         gateways = " and ".join(stage.public_urls)
-        lines += [
-            f"  The operator port    {stage.operator_urls[0]}/ (this machine only, so no login is asked for)",
-            f"  The bank itself      {stage.bank_url}/stats counts what reaches it",
-            "",
-            f"  Two gateways ({gateways}) share one Valkey and let {DOOR.rate_per_s:g} visitors a second in.",
-        ]
+        yield f"  Two gateways ({gateways}) share one Valkey and let {DOOR.rate_per_s:g} visitors a second in."
     else:
-        lines += ["", "  No gateway: the crowd goes straight to the bank."]
-    lines += [
-        f"  {crowd.visitors:,} visitors (seed {crowd.seed}) come within {crowd.arrive_within_s:g} s;",
-        "  the bank does 160 transactions a second, two a visit.",
-        f"  {crowd.leavers:.0%} leave silently, {crowd.no_shows:.0%} never come in, {crowd.sleepers:.0%} fall asleep.",
-        "",
-    ]
-    print("\n".join(lines), flush=True)
+        yield ""
+        yield "  No gateway: the crowd goes straight to the bank."
+    yield f"  {crowd.visitors:,} visitors (seed {crowd.seed}) come within {crowd.arrive_within_s:g} s;"
+    yield "  the bank does 160 transactions a second, two a visit."
+    yield (
+        f"  {crowd.leavers:.0%} leave without a word, {crowd.no_shows:.0%} wait and never go in, "
+        f"{crowd.sleepers:.0%} fall asleep for {crowd.sleep_s[0]:g} to {crowd.sleep_s[1]:g} s."
+    )
+    yield ""
+
+
+def _conclusion(demo: Demo, report: CrowdReport) -> Iterator[str]:
+    other = _keep_and_find_other(demo, report)
+    yield format_report([report] if other is None else [report, other])
+    yield ""
+    if other is None:
+        yield f"To see the same crowd {'behind' if demo.is_without else 'without'} the gateway: {_other_command(demo)}"
+    else:
+        yield f'The column "{other.name}" is the run that ended {_kept_at(demo):%Y-%m-%d %H:%M}.'
+    yield from verdict(report, has_gateway=not demo.is_without)
+
+
+# --- the other run ---------------------------------------------------------------------------------------------------
+
+
+def _kept(*, is_without: bool) -> Path:
+    return KEPT_REPORTS / f"{'without' if is_without else 'with'}.json"
+
+
+def _kept_at(demo: Demo) -> datetime:
+    return datetime.fromtimestamp(_kept(is_without=not demo.is_without).stat().st_mtime).astimezone()
 
 
 def _keep_and_find_other(demo: Demo, report: CrowdReport) -> CrowdReport | None:
-    """Keep this report, and return that of the other run if the same crowd made it."""
-    mine, other = ("without", "with") if demo.is_without else ("with", "without")
+    """Keep this report, and return that of the other run if it was asked for with the same arguments."""
     try:
         KEPT_REPORTS.mkdir(parents=True, exist_ok=True)
-        (KEPT_REPORTS / f"{mine}.json").write_text(json.dumps(as_json(report), indent=2), encoding="utf-8")
-        kept = from_json(json.loads((KEPT_REPORTS / f"{other}.json").read_text(encoding="utf-8")))
+        _kept(is_without=demo.is_without).write_text(json.dumps(as_json(report), indent=2), encoding="utf-8")
+        kept = from_json(json.loads(_kept(is_without=not demo.is_without).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, AttributeError):  # a folder that is read-only or holds something else
         return None
-    return kept if kept is not None and kept.crowd == report.crowd else None
+    is_comparable = kept is not None and (kept.crowd, kept.seconds) == (report.crowd, report.seconds)
+    return kept if is_comparable else None
+
+
+def _other_command(demo: Demo) -> str:
+    """The same crowd, the other way, in the words it was asked for with."""
+    if os.environ.get("MAKELEVEL"):
+        given = f" ARGS={shlex.quote(shlex.join(demo.arguments))}" if demo.arguments else ""
+        return f"make {'demo' if demo.is_without else 'demo-without'}{given}"
+    return shlex.join(["waitroom", "demo", *([] if demo.is_without else ["--without"]), *demo.arguments])
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
 
 
 def _parse(arguments: Sequence[str]) -> Demo:
-    parser = argparse.ArgumentParser(prog="waitroom demo", description="A crowd, a bank, and a gateway between them.")
+    parser = Parser("waitroom demo", "A crowd, a bank, and a gateway between them.")
     parser.add_argument("--without", action="store_true", help="the same crowd, straight at the bank")
-    add_crowd_arguments(parser, CROWD)
-    parser.add_argument("--seconds", type=float, default=SECONDS_MAX, help="send the crowd home after that long")
+    add_crowd_options(parser, CROWD)
+    parser.add_argument(
+        "--seconds",
+        type=number(1, SECONDS_MAX),
+        default=SECONDS,
+        help="send the crowd home after that long (%(default)s)",
+    )
     parser.add_argument("--forever", action="store_true", help="serve on after the crowd, as it does on a terminal")
     options = parser.parse_args(arguments)
-    try:
-        crowd = crowd_settings(options, CROWD.sleep_s)
-    except ValueError as fault:
-        parser.error(str(fault))
-    return Demo(crowd, options.without, options.seconds, stays=options.forever or sys.stdout.isatty())
+    crowd = crowd_settings(parser, options, CROWD)
+    stays = options.forever or sys.stdout.isatty()
+    shared = tuple(given for given in arguments if given not in {"--without", "--forever"})
+    return Demo(crowd, options.without, options.seconds, stays, shared)
 
 
 def main(arguments: Sequence[str]) -> int:
     """`waitroom demo ...`; SIGTERM ends it as Ctrl-C does, and everything it started is stopped first."""
+    demo = _parse(arguments)
+    raise_file_limit(demo.crowd.visitors)
     signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
     try:
-        return uvloop.run(run_demo(_parse(arguments)))
+        return uvloop.run(run_demo(demo))
     except KeyboardInterrupt:
-        print("\nStopped.", flush=True)
-        return 0
+        print("\nStopped before the crowd was through: no verdict.", flush=True)
+        return 130

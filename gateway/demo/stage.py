@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import resource
 import secrets
 import socket
 import sys
@@ -26,6 +27,7 @@ DOOR: Final = Door(rate_per_s=40, burst=40)  # two transactions a visit: half of
 GATEWAYS: Final = 2
 START_DEADLINE_S: Final = 30.0
 STOP_DEADLINE_S: Final = 10.0
+FILES_BESIDE: Final = 500  # the gateways' connections to the bank, its books, logs
 ASK_EVERY_S: Final = 0.05
 LOG_TAIL_CHARS: Final = 2_000
 
@@ -107,6 +109,20 @@ async def open_stage(folder: Path, *, has_gateway: bool) -> AsyncIterator[Stage]
             stage = Stage(public_urls, operator_urls, bank_url, bank_folder)
         await _until_well(bank_program, f"{bank_url}/stats")
         yield stage
+
+
+def raise_file_limit(visitors: int) -> None:
+    """Each visitor may have a connection open, here and at the bank, whose process inherits the limit."""
+    wanted = visitors + FILES_BESIDE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        most = max(1, hard - FILES_BESIDE)
+        raise StartError(
+            f"{visitors} visitors may need {wanted} open files, and {hard} are allowed here (ulimit -Hn): "
+            f"--visitors {most} at most"
+        )
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _start_gateways(

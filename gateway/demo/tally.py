@@ -64,3 +64,5 @@ class CrowdRun:
     journeys: list[Journey] = field(default_factory=list)
     began_s: float = 0.0
     ended_s: float = 0.0
+    seconds_max: float = 0.0  # the crowd is sent home then at the latest
+    is_cut_short: bool = False  # the time was up while some were still on their way

@@ -18,16 +18,6 @@ from gateway.errors import KeyFileError
 from gateway.rules.keys import Key, load_key_file, new_key_file
 
 
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Key]:
-    folder = tmp_path_factory.mktemp("keys")
-    return {
-        "ec": new_key_file(folder / "ec.pem"),
-        "hs": new_key_file(folder / "hs.jwk", "HS256"),
-        "new": new_key_file(folder / "new.pem"),
-    }
-
-
 @pytest.mark.parametrize("algorithm", ["ES256", "HS256"])
 def test_a_new_key_file_is_private_and_never_overwritten(tmp_path: Path, algorithm: Any) -> None:
     """Promise 14: no default secret, and no key lost to a repeated command."""
@@ -42,8 +32,12 @@ def test_a_new_key_file_is_private_and_never_overwritten(tmp_path: Path, algorit
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(KeyFileError):
         new_key_file(tmp_path / "link", algorithm)
+    with pytest.raises(KeyFileError, match="cannot be made: File exists"):
+        new_key_file(path / "key", algorithm)
     with pytest.raises(KeyFileError, match="cannot be written"):
-        new_key_file(tmp_path / "missing" / "key", algorithm)
+        new_key_file(tmp_path / ("n" * 300), algorithm)
+    new_key_file(tmp_path / "missing" / "key", algorithm)
+    assert (tmp_path / "missing").stat().st_mode & 0o777 == 0o700
 
 
 def pem(private: Any, password: bytes | None = None) -> bytes:

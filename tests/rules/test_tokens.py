@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.model import Admission, Ticket
-from gateway.rules.keys import Key, new_key_file
+from gateway.rules.keys import Key
 from gateway.rules.tokens import ISSUER_BYTES_MAX, Keyring, Reason, Refusal, VerifiedCache, id_of, subject_of
 
 NOW_S = 1_800_000_000
@@ -25,16 +25,6 @@ ID = bytes(range(16))
 TICKET = Ticket(ROOM, ID, number=42, epoch=3, joined_at_s=NOW_S - 5, issued_at_s=NOW_S, expires_at_s=NOW_S + 1200)
 ADMISSION = Admission(ROOM, ID, epoch=3, entered_at_s=NOW_S - 9, issued_at_s=NOW_S, expires_at_s=NOW_S + 600)
 UNTIMED = {"verify_exp": False, "verify_iat": False}
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Key]:
-    folder = tmp_path_factory.mktemp("keys")
-    return {
-        "ec": new_key_file(folder / "ec.pem"),
-        "hs": new_key_file(folder / "hs.jwk", "HS256"),
-        "new": new_key_file(folder / "new.pem"),
-    }
 
 
 @pytest.fixture(scope="module", params=["ec", "hs"])

@@ -6,7 +6,7 @@ ARGS ?=
 BIN := .venv/bin
 
 # PROGRAM:PACKAGE of Debian 12 that tests run for real.
-TEST_PROGRAMS := redis-server:redis-server chromium:chromium javac:openjdk-17-jdk-headless njs:njs wrk:wrk
+TEST_PROGRAMS := redis-server:redis-server redis-cli:redis-tools chromium:chromium javac:openjdk-17-jdk-headless njs:njs wrk:wrk
 
 # What builds the packages is pinned, too: new pips read the second variable for that, old ones the first.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
@@ -17,7 +17,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-test demo demo-without test test-wheel check bench faults lint format clean
+.PHONY: help install install-test demo demo-without test test-wheel check bench faults lint format pictures clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ faults: install-test ## the long tests: real kills, real flushes
 
 bench: install-test ## ratios against an empty server on this machine; never part of the tests
 	$(BIN)/python -m bench $(ARGS)
+
+pictures: install-test ## docs/images anew, as people see the page; ARGS="--all FOLDER" for every state
+	$(BIN)/python -m tests.ui.pictures $(ARGS)
 
 # The suite against the wheel: in a new environment, and in a folder where the sources are not.
 WHEEL := build/wheel

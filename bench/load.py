@@ -19,6 +19,7 @@ from bench.stage import LOADING, Server, cpu_s
 CONNECTIONS: Final = 32
 CORE_MIN: Final = 0.4  # of a core; a server that is loaded and undisturbed uses 0.6 to 1
 TRIES_PER_ROUND: Final = 3
+PATIENCE_S: Final = 30  # wrk's own 2 s end a measurement because others had the processor meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def wrk(server: Server, script: Path, seconds: int, start: int = 0, connections:
     """Load a server; anything but 2xx and 3xx ends the measurement, because refusals are cheap."""
     command = ["taskset", "-c", ",".join(map(str, LOADING)), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
     before_s = cpu_s(server.pid)
-    command += ["-s", str(script), server.url, "--", str(start)]
+    command += ["--timeout", f"{PATIENCE_S}s", "-s", str(script), server.url, "--", str(start)]
     out = subprocess.run(command, check=False, capture_output=True, text=True)
     used_s = cpu_s(server.pid) - before_s
     if out.returncode or "Non-2xx" in out.stdout or "Socket errors" in out.stdout:

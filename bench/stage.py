@@ -187,8 +187,10 @@ class Stage:
         command = [sys.executable, "-m", module, "--role", role, str(port), *map(str, arguments)]
         return Server(self.start(*command, cores=cores, is_ready=lambda: answers(port)), port)
 
-    def gateway(self, server: RedisServer, bank_port: int = 1, cores: list[int] = MEASURED, **room: Any) -> Server:
-        """A gateway of one process with the room `cashout`; `room` holds keys of its table."""
+    def gateway(
+        self, server: RedisServer, bank_port: int = 1, cores: list[int] = MEASURED, *, tables: str = "", **room: Any
+    ) -> Server:
+        """A gateway of one process with the room `cashout`; `room` holds keys of its table, `tables` what else there is."""
         public, operator = free_port(), free_port()
         room = {"drain_rate": "10/h", "active_max": 1_000_000, "absence_max": "1h", "session": "1h"} | room
         text = TOML.format(
@@ -200,7 +202,7 @@ class Stage:
             room="\n".join(f"{key} = {json.dumps(value)}" for key, value in room.items()),
         )
         file = self.folder / f"waitroom-{public}.toml"
-        file.write_text(text)
+        file.write_text(text + tables)
         self._config = configuration.load(str(file), os.environ, dev=True, read_key=load_key_file)
         command = [sys.executable, "-m", "gateway", "serve", "--dev", str(file)]
         return Server(self.start(*command, cores=cores, is_ready=lambda: answers(public)), public)

@@ -17,6 +17,7 @@ The configuration: waitroom.toml and the environment in, a Config out
     secretfile.py         small secret files: tokens, keys
     notes.py              what follows from the figures
     overview.py           what `waitroom check` prints
+    reference.py          every setting as a table: `waitroom check --settings`
 
 The rules: pure decisions, no clock and no network
     rules/routes.py       whose request is this? host and target, in every spelling
@@ -32,7 +33,9 @@ The rules: pure decisions, no clock and no network
 
 The queue: the only speaker of Redis
     queue/store.py        one room's transitions, one method a script (queue/lua/)
-    queue/connect.py      every form of URL, the embedded server, one meaning of all failures
+    queue/scripts.py      the scripts, put together of what they name
+    queue/connect.py      every form of URL, one meaning of all failures
+    queue/embedded.py     a Valkey of our own: its folder, its start and its end
     queue/batching.py     one call for what a turn of the event loop asks
     queue/claims.py       claims that the door keeps waiting, lowest number first
     queue/room.py         a room as this process sees and remembers it
@@ -55,6 +58,7 @@ The loops and the faces
     web/site.py           our URLs of no room: health, public keys, the contract
     web/openapi.py        the contract as OpenAPI 3.1
     web/passage.py        one admitted request on its way, and its lease
+    web/plan.py           what the gate decides about a request that goes on
     web/upstream.py       the way to the upstreams: who may go, and what a failure becomes
     web/backend.py        one upstream: its URLs, shares and health
     web/pool.py           its connections

@@ -9,6 +9,7 @@ flight, then the loops: nothing that was begun is lost.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import ipaddress
 import logging
@@ -27,6 +28,7 @@ from gateway.errors import StartError, Unreachable
 from gateway.instruments import Instruments
 from gateway.metrics import Metrics
 from gateway.model import Admission, Config, Ticket
+from gateway.notation import address_text
 from gateway.queue.connect import Connection, open_redis, refusal
 from gateway.queue.room import RedisClock, RoomQueue
 from gateway.queue.statefile import StateFile
@@ -45,7 +47,7 @@ from gateway.web.upstream import Upstreams
 
 log = logging.getLogger("waitroom")
 
-TOKENS_REMEMBERED: Final = 100_000  # about 80 MB a process when full
+TOKENS_REMEMBERED: Final = 100_000  # of each kind; 205 MB a process when both are full
 STATE_S: Final = 5.0
 PROBE_S: Final = 1.0
 START_PROBE_S: Final = 0.5
@@ -79,7 +81,8 @@ class Gateway:
         server = self.config.server
         sockets: list[socket.socket] = []
         try:
-            sockets.extend(bind(*address) for address in (server.public, server.operator))
+            sockets.append(_bound(server.public, "public"))
+            sockets.append(_bound(server.operator, "operator"))
             await self._start_rooms()
         except BaseException:
             for sock in sockets:
@@ -100,6 +103,7 @@ class Gateway:
         checked = await self._check_redis()
         self.owner.start(self._run_rooms(checked), "rooms")
         self.owner.start(self._keep_state(), "state")
+        self.owner.start(self._follow_master(self._connection), "master")
         self._show()
         # The first visitors should find the rooms as they are, not as if they had never been heard of.
         until_s, desks = time.monotonic() + START_PROBE_S, self._desks.values()
@@ -107,7 +111,8 @@ class Gateway:
             await asyncio.sleep(FIRST_BOARD_S)
             checked = time.monotonic() < until_s
 
-    async def stop(self) -> None:
+    async def stop(self, why: str = "asked") -> None:
+        log.info("stopping", extra={"why": why, "grace_s": self.config.server.stop_grace_s})
         self.is_stopping = True
         self._upstreams.begin_lame_duck()
         for listener in self._listeners:
@@ -115,8 +120,11 @@ class Gateway:
         await asyncio.sleep(self.config.server.stop_grace_s)
         await asyncio.gather(*(listener.close(CLOSE_S) for listener in self._listeners))
         await self._flush()
+        await self.owner.close()
+        await self._seal()
         await self._end()
         self._save_state()
+        log.info("stopped")
 
     async def _flush(self) -> None:
         """What travels in batches and was not sent yet: releases, stock, marks, touches."""
@@ -127,6 +135,15 @@ class Gateway:
                     await desk.queue.flush_marks()
             except (Unreachable, TimeoutError) as fault:
                 log.warning("not_flushed", extra={"room": room, "fault": str(fault)})
+
+    async def _seal(self) -> None:
+        """The embedded server is ours alone: a room's last write, found again at the next start, proves that nothing was lost."""
+        if self._connection is not None and self._connection.server is not None:
+            for room, desk in self._desks.items():
+                try:
+                    await desk.queue.seal()
+                except Unreachable as fault:
+                    log.warning("not_sealed", extra={"room": room, "fault": str(fault)})
 
     async def _end(self) -> None:
         await self.owner.close()
@@ -210,6 +227,12 @@ class Gateway:
             drain = Drain(desk.queue, lambda name=upstream: self._upstreams.is_healthy(name), self.instruments)  # type: ignore[misc]
             drain.start(self.owner)
 
+    async def _follow_master(self, connection: Connection) -> None:
+        while connection.sentinels:
+            await asyncio.sleep(PROBE_S)
+            with contextlib.suppress(Unreachable):  # no sentinel answers: the master at hand is still the best guess
+                await connection.follow()
+
     async def _keep_state(self) -> None:
         while True:
             await asyncio.sleep(STATE_S)
@@ -224,9 +247,16 @@ class Gateway:
                 log.error("state_not_saved", extra={"room": room, "fault": str(fault)})  # noqa: TRY400
 
 
+def _bound(address: tuple[str, int], key: str) -> socket.socket:
+    try:
+        return bind(*address)
+    except StartError as fault:
+        raise StartError(f"{fault}: see {key} of [server]") from None
+
+
 def _address(sock: socket.socket) -> str:
     host, port = sock.getsockname()[:2]
-    return f"{host}:{port}"
+    return address_text((host, port))
 
 
 def _raise_file_limit(config: Config) -> None:
@@ -259,12 +289,11 @@ def serve(config: Config, *, dev: bool = False) -> int:
 
 async def _serve(config: Config) -> int:
     gateway = Gateway(config)
-    stop = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    told: asyncio.Queue[str] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.put_nowait, number.name)
     await gateway.start()
     gc.freeze()  # modules and pages live as long as the process: no collection need look at them
     gc.set_threshold(*GC_THRESHOLD)
-    await stop.wait()
-    await gateway.stop()
+    await gateway.stop(await told.get())
     return 0

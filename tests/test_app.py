@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
@@ -16,11 +15,9 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.errors import StartError
-from gateway.rules.keys import new_key_file
 from tests.conftest import RedisServer, free_port, redis_server
+from tests.serving import DEADLINE_S, Process, running
 from tests.web.gatewayfixture import ManualBank, opened, protecting, until
-
-DEADLINE_S = 15.0
 
 
 @pytest.fixture
@@ -29,71 +26,6 @@ def evicting() -> Iterator[RedisServer]:
     server.start()
     yield server
     server.remove()
-
-
-class Process:
-    """`python -m gateway serve --dev` on a configuration of its own."""
-
-    def __init__(self, folder: Path, redis_url: str, bank_url: str, *, public: int = 0, grace: str = "300ms") -> None:
-        self.public, self.operator = public or free_port(), free_port()
-        key = folder / "key.pem"
-        if not key.exists():
-            new_key_file(key, "ES256")
-        self.file = folder / f"waitroom-{self.public}.toml"
-        self.file.write_text(f"""
-[server]
-public = "127.0.0.1:{self.public}"
-operator = "127.0.0.1:{self.operator}"
-hosts = ["127.0.0.1"]
-state_dir = "{folder / "state"}"
-stop_grace = "{grace}"
-[redis]
-url = "{redis_url}"
-[tokens]
-signing_key_file = "{key}"
-[upstreams.bank]
-urls = ["{bank_url}"]
-[[rooms]]
-id = "cashout"
-match = [{{ path = "/points/cashout/*" }}]
-entry = "/points/cashout/"
-upstream = "bank"
-drain_rate = "1000/s"
-active_max = 1000
-[default]
-upstream = "bank"
-""")
-        self.process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", "serve", str(self.file), "--dev",
-            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-
-    async def is_ready(self, http: aiohttp.ClientSession) -> bool:
-        try:
-            async with http.get(f"http://127.0.0.1:{self.operator}/readyz") as answer:
-                return answer.status == 200
-        except aiohttp.ClientError:
-            return False
-
-    async def wait_ready(self, http: aiohttp.ClientSession) -> None:
-        end = time.monotonic() + DEADLINE_S
-        while not await self.is_ready(http):
-            assert time.monotonic() < end
-            await asyncio.sleep(0.05)
-
-    async def end(self) -> tuple[int, str]:
-        """The exit code and what was written to stderr."""
-        assert self.process is not None
-        _, errors = await asyncio.wait_for(self.process.communicate(), DEADLINE_S)
-        assert self.process.returncode is not None
-        return self.process.returncode, errors.decode()
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
 
 
 @pytest.fixture
@@ -110,24 +42,12 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-@asynccontextmanager
-async def running(process: Process, http: aiohttp.ClientSession) -> AsyncIterator[Process]:
-    await process.start()
-    try:
-        await process.wait_ready(http)
-        yield process
-    finally:
-        assert process.process is not None
-        if process.process.returncode is None:
-            process.process.kill()
-            await process.process.communicate()
-
-
 async def test_sigterm_under_load_loses_no_request(
     valkey: RedisServer, tmp_path: Path, bank: ManualBank, http: aiohttp.ClientSession
 ) -> None:
     """Promise 11: not ready from SIGTERM on, serving on for `stop_grace`, and what was begun is answered."""
-    async with running(Process(tmp_path, valkey.url, bank.url, grace="800ms"), http) as gateway:
+    gateway = Process(tmp_path, valkey.url, bank.url, grace="800ms")
+    async with running(gateway):
         statuses: list[int] = []
         failed: list[str] = []
         is_over = asyncio.Event()

@@ -41,6 +41,8 @@ The queue: the only speaker of Redis
     queue/room.py         a room as this process sees and remembers it
     queue/statefile.py    what outlives a restart of gateways and Redis together
     metrics.py            every metric: name, labels, buckets
+    scrape.py             one scrape for all workers of a gateway
+    part.py               a worker's part, and its share of the limits
 
 The loops and the faces
     drain.py              ticks, boards, marks, held claims, healing
@@ -71,6 +73,7 @@ The whole
     instruments.py        events met by metrics
     logs.py               how log lines look
     app.py                wiring, start and stop, the only wall clock
+    workers.py            the parent of several such processes
     cli.py                the `waitroom` command
     demo/                 a bank with limits, and the crowd that would bring it down
 """

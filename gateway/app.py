@@ -13,10 +13,12 @@ import contextlib
 import gc
 import ipaddress
 import logging
+import os
 import resource
 import signal
 import socket
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +31,7 @@ from gateway.instruments import Instruments
 from gateway.metrics import Metrics
 from gateway.model import Admission, Config, Ticket
 from gateway.notation import address_text
+from gateway.part import Part, shared
 from gateway.queue.connect import Connection, open_redis, refusal
 from gateway.queue.room import RedisClock, RoomQueue
 from gateway.queue.statefile import StateFile
@@ -36,11 +39,12 @@ from gateway.queue.store import RoomStore
 from gateway.rules.keys import load_key_file
 from gateway.rules.routes import Routes
 from gateway.rules.tokens import Keyring, VerifiedCache
+from gateway.scrape import Folder, render
 from gateway.tasks import Owner
 from gateway.web.control import Control
 from gateway.web.desk import Desk
 from gateway.web.gate import Gate, Surroundings
-from gateway.web.listener import Limits, Listener, bind
+from gateway.web.listener import Limits, Listener, bind_both
 from gateway.web.operator import OperatorPort
 from gateway.web.site import Site
 from gateway.web.upstream import Upstreams
@@ -49,6 +53,7 @@ log = logging.getLogger("waitroom")
 
 TOKENS_REMEMBERED: Final = 100_000  # of each kind; 205 MB a process when both are full
 STATE_S: Final = 5.0
+FIGURES_S: Final = 1.0  # what a worker that is killed may have counted in vain
 PROBE_S: Final = 1.0
 START_PROBE_S: Final = 0.5
 # Requests leave few cycles behind, and 100,000 remembered tokens make each full collection dear: 5 of 45 us a poll.
@@ -62,12 +67,14 @@ CLOSE_S: Final = 10.0  # what is in flight when the listening sockets close may 
 class Gateway:
     """One process: `start`, then `stop`."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, part: Part | None = None) -> None:
+        self._part = part
+        self.config = config = config if part is None else shared(config, part.of)
         self.is_stopping = False
         self.owner = Owner()
         self.metrics = Metrics(config.rooms, config.upstreams)
-        self.instruments = Instruments(self.metrics)
+        self._folder = None if part is None else Folder(Path(part.folder))
+        self.instruments = Instruments(self.metrics, share=1.0 if part is None else 1.0 / part.of)
         self.keyring = read_keys(config)
         self._connection: Connection | None = None
         self._upstreams = Upstreams(config.upstreams, now_s=time.time, observer=self.instruments)
@@ -79,10 +86,8 @@ class Gateway:
     async def start(self) -> None:
         """Raises StartError: a port in use, a Redis that may not be used."""
         server = self.config.server
-        sockets: list[socket.socket] = []
+        sockets = self._part.sockets() if self._part is not None else bind_both(server)
         try:
-            sockets.append(_bound(server.public, "public"))
-            sockets.append(_bound(server.operator, "operator"))
             await self._start_rooms()
         except BaseException:
             for sock in sockets:
@@ -103,6 +108,8 @@ class Gateway:
         checked = await self._check_redis()
         self.owner.start(self._run_rooms(checked), "rooms")
         self.owner.start(self._keep_state(), "state")
+        if self._folder is not None:
+            self.owner.start(self._keep_figures(self._folder), "figures")
         self.owner.start(self._follow_master(self._connection), "master")
         self._show()
         # The first visitors should find the rooms as they are, not as if they had never been heard of.
@@ -117,6 +124,8 @@ class Gateway:
         self._upstreams.begin_lame_duck()
         for listener in self._listeners:
             listener.begin_lame_duck()
+            if self._part is not None:  # its siblings accept; who connected here has the whole grace to ask
+                listener.accept_no_more()
         await asyncio.sleep(self.config.server.stop_grace_s)
         await asyncio.gather(*(listener.close(CLOSE_S) for listener in self._listeners))
         await self._flush()
@@ -124,6 +133,8 @@ class Gateway:
         await self._seal()
         await self._end()
         self._save_state()
+        if self._folder is not None:
+            self._folder.write(str(os.getpid()), self.metrics.collect())
         log.info("stopped")
 
     async def _flush(self) -> None:
@@ -184,7 +195,14 @@ class Gateway:
     def _operator_port(self) -> OperatorPort:
         host = self.config.server.operator[0]
         control = Control(self._desks)
-        return OperatorPort(control, self.config.operators, host, self.metrics.render, self.is_ready)
+        return OperatorPort(control, self.config.operators, host, self._scraped, self.is_ready)
+
+    async def _scraped(self, accept: str) -> tuple[bytes, str]:
+        """What this process counted, or all workers of the gateway together."""
+        if self._folder is None:
+            return render(self.metrics.collect(), accept)
+        await self._write_figures(self._folder)
+        return render(await asyncio.to_thread(self._folder.read), accept)
 
     def _show(self) -> None:
         self.metrics.show_config(self.config.digest)
@@ -238,6 +256,14 @@ class Gateway:
             await asyncio.sleep(STATE_S)
             await asyncio.to_thread(self._save_state)
 
+    async def _keep_figures(self, folder: Folder) -> None:
+        while True:
+            await self._write_figures(folder)
+            await asyncio.sleep(FIGURES_S)
+
+    async def _write_figures(self, folder: Folder) -> None:
+        await asyncio.to_thread(folder.write, str(os.getpid()), list(self.metrics.collect()))
+
     def _save_state(self) -> None:
         for room, file in self._files.items():
             queue = self._desks[room].queue
@@ -245,13 +271,6 @@ class Gateway:
                 file.save(queue.memory, queue.record)
             except OSError as fault:
                 log.error("state_not_saved", extra={"room": room, "fault": str(fault)})  # noqa: TRY400
-
-
-def _bound(address: tuple[str, int], key: str) -> socket.socket:
-    try:
-        return bind(*address)
-    except StartError as fault:
-        raise StartError(f"{fault}: see {key} of [server]") from None
 
 
 def _address(sock: socket.socket) -> str:
@@ -279,21 +298,27 @@ def read_keys(config: Config) -> Keyring:
     return Keyring(signing, verifying, config.tokens.issuer)
 
 
-def serve(config: Config, *, dev: bool = False) -> int:
-    """Run a gateway until SIGTERM or SIGINT. Raises StartError and KeyFileError before anything was served."""
+def serve(config: Config, part: Part | None = None) -> int:
+    """Run a gateway, or one worker of it, until SIGTERM or SIGINT. Raises StartError and KeyFileError before it serves."""
     logs.set_up()
     _raise_file_limit(config)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config))
+        return runner.run(_serve(config, part))
 
 
-async def _serve(config: Config) -> int:
-    gateway = Gateway(config)
+async def _serve(config: Config, part: Part | None) -> int:
+    gateway = Gateway(config, part)
     told: asyncio.Queue[str] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told.put_nowait, number.name)
+        loop.add_signal_handler(number, told.put_nowait, number.name)
+    loop.add_signal_handler(signal.SIGHUP, log.warning, "no_reload_without_workers")
     await gateway.start()
     gc.freeze()  # modules and pages live as long as the process: no collection need look at them
     gc.set_threshold(*GC_THRESHOLD)
+    if part is not None:
+        gateway.owner.start(
+            part.follow(gateway.metrics.show_failed_reload, partial(told.put_nowait, "the parent ended")), "channel"
+        )
     await gateway.stop(await told.get())
     return 0

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Never
@@ -18,6 +19,7 @@ from gateway import config as configuration
 from gateway.errors import ConfigError, WaitroomError
 from gateway.model import Config
 from gateway.overview import columns, overview
+from gateway.part import Part
 from gateway.reference import reference
 from gateway.rules.keys import load_key_file, new_key_file
 from gateway.secretfile import read_token
@@ -70,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="waitroom",
         description="A virtual waiting room: holds the crowd in a fair line so that what is behind it stands.",
         epilog="Begin with deploy/waitroom.example.toml, then: waitroom keys new, waitroom check, waitroom serve. "
-        "Not there yet, and refused: edge, and [server] workers > 1 (run several gateways on one Redis).",
+        "Not there yet, and refused: edge.",
     )
     parser.add_argument("--version", action="version", version=f"waitroom {importlib.metadata.version('waitroom')}")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -78,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run a gateway")
     _add_file(serve)
     serve.add_argument("--dev", action="store_true", help="allow plain http: for development only")
+    serve.add_argument("--worker", help=argparse.SUPPRESS)  # what the parent process tells a worker
     serve.set_defaults(run=_serve)
 
     check = commands.add_parser("check", help="show every fault of a configuration, or what it comes to")
@@ -138,9 +141,14 @@ def load(file: str, *, dev: bool = False) -> Config:
 
 def _serve(asked: argparse.Namespace) -> int:
     config = load(asked.file, dev=asked.dev)
-    from gateway.app import serve  # noqa: PLC0415 - `check` and `keys` start in a moment because they do not need it
+    from gateway import app, workers  # noqa: PLC0415 - `check` and `keys` start in a moment because they do not need it
 
-    return serve(config, dev=asked.dev) or 0
+    if asked.worker is not None:
+        return app.serve(config, Part.parse(asked.worker))
+    if config.server.workers == 1:
+        return app.serve(config)
+    command = [sys.executable, "-m", "gateway", "serve", asked.file, *(["--dev"] if asked.dev else []), "--worker"]
+    return workers.run(config, command, partial(load, asked.file, dev=asked.dev))
 
 
 def _check(asked: argparse.Namespace) -> int:

@@ -31,8 +31,10 @@ HELD_REASONS: Final = {
 class Instruments:
     """Implements the small `Events` protocols of `desk`, `gate`, `drain` and the upstreams' observer."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, share: float = 1.0) -> None:
+        """`share`: of time, which passes for all workers of a gateway alike, so that their sum is time again."""
         self._metrics = metrics
+        self._share = share
         self._entries_before: dict[str, int] = {}
 
     # --- the faces ----------------------------------------------------------------------------------------------------
@@ -83,7 +85,7 @@ class Instruments:
         metrics, board = self._metrics.rooms[room], queue.board
         self._metrics.show_redis(is_up=queue.is_reachable)
         if board is None or not queue.is_reachable:
-            metrics.door_held_s[Held.REDIS].inc(seconds)
+            metrics.door_held_s[Held.REDIS].inc(seconds * self._share)
             return
         census = board.census
         metrics.show_counts(waiting=census.waiting, called=census.called, parked=census.parked, active=census.active)
@@ -93,7 +95,7 @@ class Instruments:
         self._entries_before[room] = entries
         if moved == 0 and census.waiting + census.below > 0:
             reason = HELD_REASONS.get(census.reason, Held.RATE if census.held else Held.NOBODY)
-            metrics.door_held_s[reason if is_upstream_up else Held.UPSTREAM].inc(seconds)
+            metrics.door_held_s[reason if is_upstream_up else Held.UPSTREAM].inc(seconds * self._share)
 
     def failed_loop(self, room: str) -> None:
         """Counted by the log alone until a metric of its own is agreed on."""

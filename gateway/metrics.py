@@ -13,9 +13,16 @@ from functools import partial
 from itertools import accumulate
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.core import HistogramMetricFamily
-from prometheus_client.exposition import choose_encoder
 
 from gateway.model import Room, RoomSettings
 
@@ -233,10 +240,9 @@ class Metrics:
     def show_failed_reload(self) -> None:
         self._families.config_reload_success.set(0)
 
-    def render(self, accept: str = "") -> tuple[bytes, str]:
-        """The body and content type of a scrape, in the form that `Accept` asks for."""
-        encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+    def collect(self) -> Iterable[Metric]:
+        """All families as they stand now."""
+        return self._registry.collect()
 
 
 class _Families:

@@ -19,6 +19,7 @@ def overview(config: Config) -> str:
             [
                 ["public", f"{address_text(server.public)}, {'https at the edge' if server.https else 'plain http'}"],
                 ["operator", address_text(server.operator)],
+                ["workers", str(server.workers)],
                 ["redis", redis_place(config.redis_url)],
                 ["hosts", ", ".join(server.hosts) or "any"],
                 ["trusted proxies", ", ".join(server.trusted_proxies) or "none"],

@@ -18,6 +18,7 @@ from gateway.schema import BypassTable, OperatorTable, RoomTable, ServerTable, U
 def faults(draft: Draft, *, dev: bool) -> Iterator[str]:
     """Every relation that does not hold, among keys that are good by themselves."""
     yield from _server_faults(draft.server, draft.operators, dev=dev)
+    yield from _worker_faults(draft)
     yield from _operator_faults(draft)
     yield from _duplicates("rooms", "id", [room.table.id for room in draft.rooms if room.has("id")])
     for upstream in draft.upstreams.values():
@@ -44,12 +45,21 @@ def burst_fault(burst: int, rate: Rate) -> str | None:
     )
 
 
+def _worker_faults(draft: Draft) -> Iterator[str]:
+    if not (draft.server.has("workers") and draft.redis.has("url")):
+        return
+    workers = draft.server.table.workers
+    if workers > 1 and draft.redis.table.url == "embedded":
+        yield (
+            f'server.workers = {workers} with redis.url = "embedded": allowed: 1, or the URL of a Redis or Valkey of its own: '
+            "the embedded server belongs to one process"
+        )
+
+
 def _server_faults(
     server: Checked[ServerTable], operators: list[Checked[OperatorTable]], *, dev: bool
 ) -> Iterator[str]:
     table = server.table
-    if server.has("workers") and table.workers > 1:
-        yield "server.workers > 1 is not there yet: run several gateways on one Redis; allowed: 1"
     if server.has("scheme") and table.scheme == "http" and not dev:
         yield (
             'server.scheme = "http": allowed: "https", or "http" with --dev: without TLS before the gateway anyone '

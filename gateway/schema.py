@@ -98,7 +98,7 @@ class ServerTable(Table):
     hosts: list[Host] = Field([], max_length=1000, description=f"a list of host names; each {notation.HOST_ALLOWED}")
     trusted_proxies: list[Network] = Field([], max_length=1000, description="a list of IP addresses or networks")
     scheme: Literal["https", "http"] = Field("https", description='"https", or "http" with --dev')
-    workers: Annotated[int, _whole(1, 256, "processes", "; more than 1 is not there yet")] = 1
+    workers: Annotated[int, _whole(1, 256, "processes")] = 1
     state_dir: Annotated[
         FileName, Field(description="a folder's name, relative to that of waitroom.toml; it is made if it is missing")
     ] = "state"

@@ -47,6 +47,7 @@ class Process:
         grace: str = "300ms",
         rooms: Iterable[dict[str, Any]] = (ROOM,),
         upstream: dict[str, Any] | None = None,
+        workers: int = 1,
     ) -> None:
         self.public, self.operator = public or free_port(), free_port()
         key = folder / "key.pem"
@@ -62,6 +63,7 @@ operator = "127.0.0.1:{self.operator}"
 hosts = ["127.0.0.1", "bank.example"]
 state_dir = "{folder / f"state-{self.public}"}"
 stop_grace = "{grace}"
+workers = {workers}
 [redis]
 url = "{redis_url}"
 [tokens]

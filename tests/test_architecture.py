@@ -46,11 +46,11 @@ LAYERS: list[set[str]] = [
         "config",
     },
     {"rules"},
-    {"metrics"},
+    {"metrics", "scrape", "part"},
     {"queue"},
     {"web", "drain"},
     {"instruments"},
-    {"app"},
+    {"app", "workers"},
     {"cli", "demo"},
     {"__main__"},
 ]

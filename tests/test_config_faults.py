@@ -23,14 +23,14 @@ def folder(tmp_path: Path) -> Path:
 
 def test_all_faults_are_told_at_once(folder: Path) -> None:
     """Promise 14: bad configuration never starts: all faults at once, each with key, value and what is allowed."""
-    text = with_room('drain_rate = "50/fortnight"').replace("[server]", '[server]\nworkers = 2\npublc = "x"')
+    text = with_room('drain_rate = "50/fortnight"').replace("[server]", '[server]\nworkers = 257\npublc = "x"')
     text = text.replace('signing_key_file = "key.pem"', 'signing_key_file = "nothing.pem"\nissuer = 7')
     text = text.replace('[default]\nupstream = "bank"', '[default]\nupstream = "bonk"')
     text = text.replace("[[rooms]]", '[[rooms]]\nsession = "2h"\nclaim_window = "30s"\nqueueing_status = 418', 1)
     found = "\n".join(faults(folder, text))
     for part in (
         'rooms.cashout.drain_rate = "50/fortnight": allowed: whole entries per s, min or h',
-        "server.workers > 1 is not there yet: run several gateways on one Redis; allowed: 1",
+        "server.workers = 257: allowed: a whole number of processes from 1 to 256",
         "server.publc: unknown key; did you mean public?",
         "tokens.issuer = 7: allowed: 1 to 120 visible ASCII characters",
         'tokens.signing_key_file = "nothing.pem": no such file',

@@ -11,6 +11,7 @@ import gateway
 from gateway.cli import _parser
 from gateway.metrics import Metrics
 from gateway.queue.scripts import SCRIPTS
+from gateway.scrape import render
 from tests.conftest import make_room
 
 ROOT = Path(__file__).parent.parent
@@ -74,7 +75,7 @@ def unknown_metrics(text: str, known: set[str]) -> list[str]:
 
 def metric_names() -> set[str]:
     """Every series of a scrape."""
-    body, _ = Metrics([make_room()], ["bank"]).render()
+    body, _ = render(Metrics([make_room()], ["bank"]).collect(), "")
     helped = set(re.findall(r"^# HELP (\S+)", body.decode(), re.MULTILINE))
     return helped | set(re.findall(r"^(waitroom_\w+)", body.decode(), re.MULTILINE))
 

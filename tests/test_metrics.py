@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.metrics import Ending, Held, Join, Kind, Metrics, Shed, Via
 from gateway.model import Bypass, Match, Rate, Room, RoomSettings
+from gateway.scrape import render
 
 SECTION_11 = {
     "waiting": {"room"},
@@ -53,7 +54,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def samples(metrics: Metrics) -> Samples:
-    text = metrics.render()[0].decode()
+    text = render(metrics.collect(), "")[0].decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -202,10 +203,10 @@ def test_keys_and_configuration_replace_what_they_were(metrics: Metrics) -> None
 
 def test_a_scrape_answers_in_the_form_that_was_asked_for(metrics: Metrics) -> None:
     """Prometheus asks for OpenMetrics, curl for nothing."""
-    body, content_type = metrics.render()
+    body, content_type = render(metrics.collect(), "")
     assert content_type.startswith("text/plain")
     assert b"_created" not in body
     assert b"process_resident_memory_bytes" in body
-    body, content_type = metrics.render("application/openmetrics-text; version=1.0.0")
+    body, content_type = render(metrics.collect(), "application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     assert body.endswith(b"# EOF\n")

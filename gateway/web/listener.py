@@ -23,6 +23,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from gateway.errors import StartError
+from gateway.model import Server
 from gateway.rules.head import Boundary, Whereabouts
 from gateway.rules.headers import framing_fault
 from gateway.web.ready import Ready
@@ -69,6 +70,23 @@ def _no_express(_data: bytes) -> bytes | None:
     return None
 
 
+def bind_both(server: Server) -> tuple[socket.socket, socket.socket]:
+    """The public and the operator port; `StartError` names the key to change."""
+    public = _bound(server.public, "public")
+    try:
+        return public, _bound(server.operator, "operator")
+    except StartError:
+        public.close()
+        raise
+
+
+def _bound(address: tuple[str, int], key: str) -> socket.socket:
+    try:
+        return bind(*address)
+    except StartError as fault:
+        raise StartError(f"{fault}: see {key} of [server]") from None
+
+
 class Listener:
     """One port and its connections. `open`, then `begin_lame_duck` and `close` in that order to lose nothing."""
 
@@ -104,11 +122,15 @@ class Listener:
         """Serve on, but ask clients with every answer to connect anew, elsewhere."""
         self.is_lame_duck = True
 
+    def accept_no_more(self) -> None:
+        """Leave what comes to others who listen on the same socket; who is here already is served on."""
+        if self._server is not None:
+            self._server.close()
+
     async def close(self, grace_s: float) -> None:
         """Accept no more, let what is in flight end within `grace_s`, then cut it."""
         self.is_lame_duck = True
-        if self._server is not None:
-            self._server.close()
+        self.accept_no_more()
         self._web.pre_shutdown()
         await self._web.shutdown(grace_s)
 

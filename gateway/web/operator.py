@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -87,19 +87,19 @@ class OperatorPort:
         rooms: Rooms,
         operators: Sequence[Operator],
         bind_host: str,
-        render_metrics: Callable[[str], tuple[bytes, str]],
+        scraped: Callable[[str], Awaitable[tuple[bytes, str]]],
         is_ready: Callable[[], bool],
     ) -> None:
         self._rooms = rooms
         self._operators = [(one, _digest(one.token.encode())) for one in operators]
         self._bind_host = bind_host
         self._is_local = not operators and notation.is_loopback(bind_host)
-        self._render_metrics = render_metrics
+        self._scraped = scraped
         self._is_ready = is_ready
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """One request; bad ones, and a Redis that cannot be reached, become problem documents."""
-        answer = self._plain(request)
+        answer = await self._plain(request)
         if answer is None:
             try:
                 answer = await self._api(request)
@@ -109,7 +109,7 @@ class OperatorPort:
 
     # What needs no token: probes, scrapes, and the console, which is the same for all and asks for a token itself.
 
-    def _plain(self, request: web.BaseRequest) -> web.Response | Problem | None:
+    async def _plain(self, request: web.BaseRequest) -> web.Response | Problem | None:
         path = request.path
         if path not in ("/", "/healthz", "/readyz", "/metrics"):
             return None
@@ -123,7 +123,7 @@ class OperatorPort:
         if self._is_local and not self._is_own_host(request):
             return _FOREIGN_HOST
         if path == "/metrics":
-            body, content_type = self._render_metrics(request.headers.get("Accept", ""))
+            body, content_type = await self._scraped(request.headers.get("Accept", ""))
             return web.Response(body=body, headers={**_HEADERS, "Content-Type": content_type})
         page = waitroom_ui.console()
         return web.Response(body=page.body, headers={**_HEADERS, **page.headers})

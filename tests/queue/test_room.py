@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.scrape import render
 from tests.conftest import RedisServer
 from tests.web.gatewayfixture import QUICK, House, OpenHouse, house_opener, protecting, until
 
@@ -60,6 +61,6 @@ async def test_those_whom_a_reset_ends_are_counted(open_house: OpenHouse) -> Non
 
 
 def ended(house: House, room_id: str) -> float:
-    body, _ = house.gateway.metrics.render()
+    body, _ = render(house.gateway.metrics.collect(), "")
     (line,) = [one for one in body.decode().splitlines() if f'ended_total{{reason="reset",room="{room_id}"}}' in one]
     return float(line.split()[-1])

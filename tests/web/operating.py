@@ -116,9 +116,11 @@ async def opened(operators: Sequence[Operator] = OPERATORS, bind_host: str = "12
     rooms = MemoryRooms()
     async with aiohttp.ClientSession() as http:
         port = Port(rooms, http, "")
-        face = OperatorPort(
-            rooms, operators, bind_host, lambda accept: (b"up 1\n", "text/plain"), lambda: port.is_ready
-        )
+
+        async def scraped(_accept: str) -> tuple[bytes, str]:
+            return b"up 1\n", "text/plain"
+
+        face = OperatorPort(rooms, operators, bind_host, scraped, lambda: port.is_ready)
         runner = web.ServerRunner(web.Server(face.handle))
         await runner.setup()
         try:

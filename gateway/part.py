@@ -1,0 +1,72 @@
+"""A worker's part of a gateway: what its parent tells it, its end of the channel between them, and its share of the limits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Final, Self
+
+from gateway.model import Config
+
+SERVING: Final = b"serving\n"
+REFUSED: Final = b"reload refused\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which of how many workers it is, the sockets and the channel it inherits, and the folder where all figures meet."""
+
+    slot: int
+    of: int
+    public_fd: int
+    operator_fd: int
+    channel_fd: int
+    folder: str
+
+    def text(self) -> str:
+        """As an argument of the worker's command."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError or TypeError: nobody but the parent writes it."""
+        return cls(**json.loads(text))
+
+    def sockets(self) -> tuple[socket.socket, socket.socket]:
+        """The public and the operator port, which listen already."""
+        pair = socket.socket(fileno=self.public_fd), socket.socket(fileno=self.operator_fd)
+        for sock in pair:
+            sock.setblocking(False)
+        return pair
+
+    async def follow(self, on_refused: Callable[[], None], on_end: Callable[[], None]) -> None:
+        """Say that this worker serves; then hear of reloads that were refused, and of the parent's end."""
+        reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=self.channel_fd))
+        try:
+            writer.write(SERVING)
+            while line := await reader.readline():
+                if line == REFUSED:
+                    on_refused()
+            on_end()
+        finally:
+            writer.close()
+
+
+def shared(config: Config, of: int) -> Config:
+    """The configuration of one of `of` workers: what a limit allows a gateway is divided among them, rounded up.
+
+    Limits that stand in Redis (rates, caps, places) are the room's, whoever serves it, and stay whole.
+    """
+    server = replace(config.server, connections_max=_share(config.server.connections_max, of))
+    upstreams = {
+        name: replace(one, max_in_flight=_share(one.max_in_flight, of)) for name, one in config.upstreams.items()
+    }
+    rooms = tuple(replace(one, max_in_flight=_share(one.max_in_flight, of)) for one in config.rooms)
+    return replace(config, server=server, upstreams=upstreams, rooms=rooms)
+
+
+def _share(limit: int, of: int) -> int:
+    return -(-limit // of)

@@ -1,0 +1,232 @@
+"""The parent of a gateway's workers: it holds the listening sockets, and starts, watches, rolls and ends them.
+
+Theory of operation
+    State: for each slot the worker that serves it. The parent serves nothing itself and knows nothing of rooms, so little in it
+    can fail; the sockets are its own, so connections that wait to be accepted outlive any worker.
+    A worker is this program again, with its part as an argument. Between them is a channel: the worker says when it serves, the
+    parent says when a reload was refused, and when it ends, the worker sees the end of the channel and stops as if asked to.
+    A roll (SIGHUP, once the new configuration was found good) replaces one worker after the other: the next one must serve before
+    the old one is asked to stop, and that one has its grace. A worker that does not come up ends the roll; the old ones stay.
+    A worker that dies is replaced at once, or after a pause that grows while they die young.
+    When it fails: a worker's end loses its own requests in flight. If the first workers cannot start, the gateway does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from gateway import logs
+from gateway.errors import WaitroomError
+from gateway.model import Config
+from gateway.part import REFUSED, SERVING, Part
+from gateway.scrape import Folder
+from gateway.tasks import Owner
+from gateway.web.listener import bind_both
+
+log = logging.getLogger("waitroom.workers")
+
+FOLDER: Final = "workers"
+READY_S: Final = 30.0  # a worker that has not begun to serve by then is given up
+CLOSE_S: Final = 10.0  # what is in flight when a worker stops, as in app.py
+MARGIN_S: Final = 5.0
+YOUNG_S: Final = 10.0  # who dies younger than this waits for its successor
+PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One process in its slot."""
+
+    slot: int
+    process: asyncio.subprocess.Process
+    channel: asyncio.StreamWriter
+    began_s: float
+    came_up: asyncio.Future[bool]  # True: it serves; False: it ended before
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    is_retired: bool = False  # its end is wanted
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+class Parent:
+    """`run` until SIGTERM or SIGINT; answers the exit code. `load` reads the configuration anew, or raises WaitroomError."""
+
+    def __init__(self, config: Config, command: Sequence[str], load: Callable[[], Config]) -> None:
+        self._config = config
+        self._command = command
+        self._load = load
+        self._watches = Owner()  # one for each process
+        self._chores = Owner()  # replacing and rolling, which a stop ends at once
+        self._alive: set[Worker] = set()
+        self._slots: dict[int, Worker] = {}
+        self._changing = asyncio.Lock()  # of slots: a roll and a replacement must not both fill one
+        self._folder = Folder(Path(config.server.state_dir) / FOLDER)
+        self._sockets: tuple[socket.socket, ...] = ()
+        self._died_young: dict[int, int] = {}  # in a row, by slot
+
+    async def run(self, sockets: tuple[socket.socket, socket.socket]) -> int:
+        """`sockets`: public and operator port, listening."""
+        self._sockets = sockets
+        self._folder.clear()
+        told: asyncio.Queue[signal.Signals] = asyncio.Queue()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, told.put_nowait, number)
+        try:
+            workers = await asyncio.gather(*map(self._launch, range(self._config.server.workers)))
+            if None in workers:
+                return 1
+            log.info("workers_serving", extra={"workers": len(workers)})
+            while (number := await told.get()) is signal.SIGHUP:
+                self._chores.start(self._reload(), "reload")
+            log.info("stopping", extra={"why": number.name, "workers": len(self._alive)})
+        finally:
+            await self._chores.close()
+            await asyncio.gather(*map(self._retire, self._alive))
+            await self._watches.close()
+        return 0
+
+    # --- one worker ---------------------------------------------------------------------------------------------------
+
+    async def _launch(self, slot: int) -> Worker | None:
+        """A new worker, which has taken over the slot; None where it ended before it served, or took too long."""
+        ours, theirs = socket.socketpair()
+        public_fd, operator_fd, channel_fd = fds = [one.fileno() for one in (*self._sockets, theirs)]
+        part = Part(slot, self._config.server.workers, public_fd, operator_fd, channel_fd, str(self._folder.path))
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                part.text(),
+                pass_fds=fds,
+                process_group=0,  # Ctrl-C is for the parent to hear
+            )
+        reader, writer = await asyncio.open_connection(sock=ours)
+        came_up: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        worker = Worker(slot, process, writer, time.monotonic(), came_up)
+        self._alive.add(worker)
+        self._watches.start(self._watch(worker, reader), f"worker {process.pid}")
+        await asyncio.wait((came_up,), timeout=READY_S)
+        if came_up.done() and came_up.result():
+            return worker
+        log.error("worker_not_started", extra={"slot": slot, "pid": worker.pid, "status": process.returncode})
+        await self._retire(worker, grace_s=0.0)
+        return None
+
+    async def _watch(self, worker: Worker, reader: asyncio.StreamReader) -> None:
+        """From its first word to its end, when what it counted joins that of the others who ended."""
+        if await reader.readline() == SERVING:
+            self._slots[worker.slot] = worker
+            worker.came_up.set_result(True)
+        status = await worker.process.wait()
+        if not worker.came_up.done():
+            worker.came_up.set_result(False)
+        worker.channel.close()
+        await asyncio.to_thread(self._folder.bury, str(worker.pid))
+        self._alive.discard(worker)
+        worker.ended.set()
+        if self._slots.get(worker.slot) is worker:
+            del self._slots[worker.slot]
+            if not worker.is_retired:
+                log.error("worker_died", extra={"slot": worker.slot, "pid": worker.pid, "status": status})
+                self._chores.start(self._replace(worker), f"slot {worker.slot}")
+
+    async def _replace(self, dead: Worker) -> None:
+        """Another one for a worker that died; successors of those who die young wait longer and longer."""
+        slot, began_s = dead.slot, dead.began_s
+        while slot not in self._slots and slot < self._config.server.workers:
+            young = self._died_young.get(slot, 0) + 1 if time.monotonic() - began_s < YOUNG_S else 0
+            self._died_young[slot] = young
+            await asyncio.sleep(PAUSES_S[min(young, len(PAUSES_S) - 1)])
+            began_s = time.monotonic()
+            async with self._changing:
+                if slot not in self._slots:
+                    await self._launch(slot)
+
+    async def _retire(self, worker: Worker, grace_s: float | None = None) -> None:
+        """Ask it to stop, wait for as long as that may take, then make it."""
+        worker.is_retired = True
+        if grace_s is None:
+            grace_s = self._config.server.stop_grace_s + CLOSE_S + MARGIN_S
+        with contextlib.suppress(ProcessLookupError):
+            worker.process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(grace_s):
+                await worker.ended.wait()
+        except TimeoutError:
+            log.warning("worker_killed", extra={"slot": worker.slot, "pid": worker.pid, "after_s": grace_s})
+            with contextlib.suppress(ProcessLookupError):
+                worker.process.kill()
+            await worker.ended.wait()
+
+    # --- reload -------------------------------------------------------------------------------------------------------
+
+    async def _reload(self) -> None:
+        """Roll the workers onto the configuration as it is now; a faulty one is refused, and all stays as it was."""
+        async with self._changing:
+            try:
+                config = await asyncio.to_thread(self._load)
+                faults = _fixed_faults(self._config, config)
+            except WaitroomError as fault:
+                faults = [str(fault)]
+            if faults:
+                log.error("reload_refused", extra={"faults": "; ".join(faults)})
+                self._tell(REFUSED)
+                return
+            await self._roll(config)
+
+    async def _roll(self, config: Config) -> None:
+        before, self._config = self._config, config
+        for slot in range(config.server.workers):
+            old = self._slots.get(slot)
+            if await self._launch(slot) is None:
+                self._config = before
+                log.error("roll_ended", extra={"slot": slot, "meanwhile": "the workers that it did not reach serve on"})
+                self._tell(REFUSED)
+                return
+            if old is not None:
+                await self._retire(old)
+        for slot in range(config.server.workers, before.server.workers):
+            if slot in self._slots:
+                await self._retire(self._slots[slot])
+        log.info("reloaded", extra={"workers": config.server.workers, "config": config.digest})
+
+    def _tell(self, word: bytes) -> None:
+        for worker in self._slots.values():
+            worker.channel.write(word)
+
+
+def _fixed_faults(before: Config, after: Config) -> list[str]:
+    """What a roll cannot change: the parent's own sockets and folder, and the Redis on which old and new workers must agree."""
+    pairs = {
+        "server.public": (before.server.public, after.server.public),
+        "server.operator": (before.server.operator, after.server.operator),
+        "server.state_dir": (before.server.state_dir, after.server.state_dir),
+        "redis.url": (before.redis_url, after.redis_url),
+    }
+    faults = [
+        f"{name} cannot change while the gateway runs: restart it" for name, (old, new) in pairs.items() if old != new
+    ]
+    if after.server.workers < 2:
+        faults.append("server.workers cannot become 1 while the gateway runs: restart it")
+    return faults
+
+
+def run(config: Config, command: Sequence[str], load: Callable[[], Config]) -> int:
+    """Serve with `server.workers` processes, each of them `command` with its part. Raises StartError for a port in use."""
+    logs.set_up()
+    sockets = bind_both(config.server)
+    try:
+        return asyncio.run(Parent(config, command, load).run(sockets))
+    finally:
+        for sock in sockets:
+            sock.close()

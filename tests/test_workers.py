@@ -1,0 +1,250 @@
+"""Several processes before one pair of ports: who dies is replaced, a reload rolls, one scrape tells of all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from tests.conftest import RedisServer
+from tests.serving import Process
+from tests.web.gatewayfixture import ManualBank
+
+DEADLINE_S = 20.0
+WORKERS = 2
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+@pytest.fixture
+async def bank() -> AsyncIterator[ManualBank]:
+    made = ManualBank()
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def gateway(
+    tmp_path: Path, valkey: RedisServer, bank: ManualBank, http: aiohttp.ClientSession
+) -> AsyncIterator[Process]:
+    made = Process(tmp_path, valkey.url, bank.url, workers=WORKERS)
+    await made.start()
+    await until(lambda: is_serving(made, http))
+    yield made
+    if made.process is not None and made.process.returncode is None:
+        made.signal(signal.SIGTERM)
+        await made.end()
+
+
+async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
+    end = time.monotonic() + DEADLINE_S
+    while not await is_so():
+        assert time.monotonic() < end, "the state did not come"
+        await asyncio.sleep(0.05)
+
+
+async def is_serving(gateway: Process, http: aiohttp.ClientSession) -> bool:
+    return "workers_serving" in gateway.log.read_text() and await gateway.is_ready(http)
+
+
+def children(gateway: Process) -> set[int]:
+    assert gateway.process is not None
+    pid = gateway.process.pid
+    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+async def scraped(gateway: Process, http: aiohttp.ClientSession) -> dict[str, float]:
+    async with http.get(f"http://127.0.0.1:{gateway.operator}/metrics") as answer:
+        text = await answer.text()
+    return {name: float(value) for name, value in re.findall(r"^(\w+(?:\{[^}]*\})?) (\S+)$", text, re.MULTILINE)}
+
+
+async def ask(gateway: Process) -> bytes:
+    """One unprotected request on a connection of its own."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.public)
+    writer.write(b"GET /open HTTP/1.1\r\nHost: bank.example\r\nConnection: close\r\n\r\n")
+    try:
+        return await asyncio.wait_for(reader.read(), DEADLINE_S)
+    finally:
+        writer.close()
+
+
+class Load:
+    """Requests one after the other on new connections, and what became of them."""
+
+    def __init__(self, gateway: Process) -> None:
+        self._gateway = gateway
+        self.served = 0
+        self.failed: list[str] = []
+        self._is_over = False
+
+    async def run(self) -> None:
+        while not self._is_over:
+            try:
+                answer = await ask(self._gateway)
+            except OSError as fault:
+                self.failed.append(repr(fault))
+            else:
+                if answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"the bank"):
+                    self.served += 1
+                else:
+                    self.failed.append(repr(answer[:100]))
+            await asyncio.sleep(0.002)
+
+    async def end(self) -> None:
+        self._is_over = True
+        await asyncio.sleep(0)
+
+
+async def test_a_worker_that_dies_is_replaced_and_no_count_falls(gateway: Process, http: aiohttp.ClientSession) -> None:
+    """Promise 11: `kill -9` of a worker loses nothing but its own requests in flight, and no figure of the gateway."""
+    before = children(gateway)
+    assert len(before) == WORKERS
+    for _ in range(40):
+        assert (await ask(gateway)).endswith(b"the bank")
+    name = 'waitroom_request_seconds_count{kind="unprotected"}'
+    counted = 40
+
+    async def is_counted() -> bool:
+        """By both, which write their figures once a second."""
+        return (await scraped(gateway, http))[name] == counted
+
+    await until(is_counted)
+    victim = min(before)
+    os.kill(victim, signal.SIGKILL)
+
+    async def is_replaced() -> bool:
+        return len(children(gateway)) == WORKERS and victim not in children(gateway)
+
+    await until(is_replaced)
+    for _ in range(10):
+        assert (await ask(gateway)).endswith(b"the bank")
+    counted += 10
+    await until(is_counted)
+    assert "worker_died" in gateway.log.read_text()
+
+
+async def test_a_reload_rolls_the_workers_and_loses_no_request(gateway: Process, http: aiohttp.ClientSession) -> None:
+    """Promise 11: 0 failed requests; the new configuration is in force on all workers."""
+    old = children(gateway)
+    load = Load(gateway)
+    running = [asyncio.get_running_loop().create_task(load.run()) for _ in range(4)]
+    gateway.file.write_text(gateway.file.read_text().replace("1000/s", "700/s"))
+    gateway.signal(signal.SIGHUP)
+
+    async def is_reloaded() -> bool:
+        return " reloaded " in gateway.log.read_text()
+
+    await until(is_reloaded)
+    await load.end()
+    await asyncio.gather(*running)
+    assert load.failed == []
+    assert load.served > 50
+    assert len(children(gateway)) == WORKERS
+    assert not children(gateway) & old
+
+    async def is_in_force() -> bool:
+        return (await scraped(gateway, http))['waitroom_setting{room="cashout",setting="drain_rate"}'] == 700
+
+    await until(is_in_force)
+
+
+async def test_a_faulty_configuration_is_refused_and_the_old_one_stays(
+    gateway: Process, http: aiohttp.ClientSession
+) -> None:
+    """Promise 14: all faults are in the log, the metric says so, and the same workers serve on."""
+    old, good = children(gateway), gateway.file.read_text()
+    for bad, said in (
+        (good.replace("1000/s", "50/fortnight"), "50/fortnight"),
+        (good.replace(f":{gateway.public}", f":{gateway.public - 1}"), "server.public cannot change"),
+        ("nonsense", "reload_refused"),
+    ):
+        gateway.file.write_text(bad)
+        gateway.signal(signal.SIGHUP)
+
+        async def is_refused(said: str = said) -> bool:
+            return said in gateway.log.read_text()
+
+        await until(is_refused)
+    assert children(gateway) == old
+    assert (await ask(gateway)).endswith(b"the bank")
+
+    async def is_told() -> bool:
+        return (await scraped(gateway, http))["waitroom_config_reload_success"] == 0
+
+    await until(is_told)
+    gateway.file.write_text(good)
+    gateway.signal(signal.SIGHUP)
+
+    async def is_well() -> bool:
+        return (await scraped(gateway, http))["waitroom_config_reload_success"] == 1 and not children(gateway) & old
+
+    await until(is_well)
+
+
+async def test_workers_end_with_their_parent(gateway: Process) -> None:
+    """A killed parent leaves nobody behind who serves on without being watched."""
+    workers = children(gateway)
+    await gateway.kill()
+
+    async def is_gone() -> bool:
+        return not any(os.path.exists(f"/proc/{pid}") for pid in workers)  # noqa: ASYNC240  a look into memory
+
+    await until(is_gone)
+
+
+async def test_a_stop_lets_requests_end(gateway: Process, bank: ManualBank) -> None:
+    """Promise 11: SIGTERM to the parent ends all workers, each with its grace."""
+    is_asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def slowly(_request: web.BaseRequest) -> web.StreamResponse:
+        is_asked.set()
+        await may_answer.wait()
+        return web.Response(body=b"the bank")
+
+    bank.play = slowly
+    asking = asyncio.get_running_loop().create_task(ask(gateway))
+    await is_asked.wait()
+    gateway.signal(signal.SIGTERM)
+    await asyncio.sleep(0.5)
+    may_answer.set()
+    assert (await asking).endswith(b"the bank")
+    code, log = await gateway.end()
+    assert code == 0
+    assert "task_failed" not in log
+
+
+async def test_a_gateway_whose_workers_cannot_start_does_not(tmp_path: Path, bank: ManualBank) -> None:
+    """Promise 14: it ends with 1 and the worker's own sentence, and leaves no process behind."""
+    evicting = RedisServer("redis-server", options=("--maxmemory-policy", "allkeys-lru"))
+    await asyncio.to_thread(evicting.start)
+    try:
+        gateway = Process(tmp_path, evicting.url, bank.url, workers=WORKERS)
+        await gateway.start()
+        code, log = await gateway.end()
+    finally:
+        await asyncio.to_thread(evicting.kill)
+    assert code == 1
+    assert "this Redis may not be used" in log
+
+
+async def test_the_embedded_server_is_for_one_process(tmp_path: Path, bank: ManualBank) -> None:
+    """Promise 14: said at the start, with what is allowed."""
+    gateway = Process(tmp_path, "embedded", bank.url, workers=WORKERS)
+    await gateway.start()
+    code, log = await gateway.end()
+    assert code == 1
+    assert 'server.workers = 2 with redis.url = "embedded": allowed: 1' in log

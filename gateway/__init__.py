@@ -28,6 +28,7 @@ The rules: pure decisions, no clock and no network
     rules/pacing.py       settings as the door counts them
     rules/settings.py     what an operator's patch makes of them
     rules/headers.py      what an intermediary does to HTTP/1.1 heads
+    rules/framing.py      which framing is refused
     rules/head.py         what is one whole, plain GET, and where requests end
     rules/body.py         where an answer's body ends
 

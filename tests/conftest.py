@@ -9,11 +9,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 
 from gateway.demo.stage import free_ports
 from gateway.model import Match, Rate, Room, RoomSettings
+
+# How long an example takes says how busy the machine is, not whether a promise was broken.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 
 class RedisServer:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from gateway.rules.headers import is_host
+from gateway.rules.framing import is_host
 
 FIELDS_MAX: Final = 64
 BYTES_MAX: Final = 16_384

@@ -1,4 +1,4 @@
-"""Owns what an intermediary does to HTTP/1.1 heads: framing it refuses, fields it removes, adds, cuts or reads."""
+"""Owns what an intermediary does to HTTP/1.1 heads: fields it removes, adds, cuts or reads."""
 
 from __future__ import annotations
 
@@ -34,56 +34,11 @@ NAME_BYTES_MAX: Final = 32
 assert max(map(len, _KNOWN_IN_REQUESTS | _KNOWN_IN_ANSWERS)) < NAME_BYTES_MAX
 ADDRESSES_MAX: Final = 4096  # read once while they are remembered: reading one costs ten look-ups
 _PLAIN_OPTIONS: Final = frozenset((b"keep-alive", b"close", b"upgrade", b"te", b""))
-_VERSIONS: Final = frozenset(((1, 0), (1, 1)))
-_HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,253}))(?::[0-9]{1,5})?")
 # Both end before a line's end or where the block ends, and nowhere else. Possessive: a long line costs its length, once.
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([^\x00-\x08\x0a-\x1f\x7f]*+))?+(?=\r\n|\Z)")
 _FIELD: Final = re.compile(rb"\r\n([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+([^\x00-\x08\x0a-\x1f\x7f]*+)(?=\r\n|\Z)")
 _OUR_COOKIE: Final = re.compile(rb"(?i)[ \t]*(?:__host-)?waitroom-")
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-
-
-# --- what is refused -------------------------------------------------------------------------------------------------
-
-
-def framing_fault(version: tuple[int, int], headers: Iterable[Header]) -> str | None:
-    """Why a request may not be forwarded, or None; RFC 9112, 3.2 and 6.3, where aiohttp 3.14 is more forgiving."""
-    hosts: list[bytes] = []
-    codings: list[bytes] = []
-    lengths: list[bytes] = []
-    for name, value in headers:
-        # Lengths first: this runs for every request, and lower() costs more than a look at a number.
-        if len(name) == 4 and name.lower() == b"host":
-            hosts.append(value)
-        elif len(name) == 17 and name.lower() == b"transfer-encoding":
-            codings.append(value)
-        elif len(name) == 14 and name.lower() == b"content-length":
-            lengths.append(value)
-    if version not in _VERSIONS:
-        return "HTTP version is not 1.0 or 1.1"
-    if codings and (fault := _coding_fault(version, codings, lengths)):
-        return fault
-    if len(lengths) > 1 or (lengths and not lengths[0].isdigit()):
-        return "Content-Length is not one number"
-    if len(hosts) > 1 or (not hosts and version == (1, 1)):
-        return "Host is not there once"
-    if hosts and not is_host(hosts[0]):
-        return "Host is not a name with an optional port"
-    return None
-
-
-def is_host(value: bytes) -> bool:
-    """A name or address with an optional port (RFC 9112, 3.2)."""
-    return _HOST.fullmatch(value) is not None
-
-
-def _coding_fault(version: tuple[int, int], codings: list[bytes], lengths: list[bytes]) -> str | None:
-    # Two readers that disagree on the last coding disagree on where the next request begins.
-    if len(codings) > 1 or codings[0].lower() != b"chunked":
-        return "Transfer-Encoding is not exactly: chunked"
-    if version == (1, 0):
-        return "Transfer-Encoding in HTTP/1.0"
-    return "Transfer-Encoding with Content-Length" if lengths else None
 
 
 def is_looped(via: Iterable[str], name: str) -> bool:

@@ -228,8 +228,8 @@ class Keyring:
 
 # The payload of a ticket as `mint_ticket` writes it, from behind the part that is the same for all of a room.
 _TICKET: Final = re.compile(
-    rb'"sub":"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})","iat":([0-9]{1,15}),"exp":([0-9]{1,15}),"use":"ticket",'
-    rb'"epoch":([0-9]{1,15}),"num":([0-9]{1,15}),"lane":([0-9]{1,15}),"at":([0-9]{1,15})(?:,"eta":([0-9]{1,15}))?}'
+    rb'"sub":"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})","iat":(N),"exp":(N),"use":"ticket",'
+    rb'"epoch":(N),"num":(N),"lane":(N),"at":(N)(?:,"eta":(N))?}'.replace(b"N", rb"0|[1-9][0-9]{0,14}")
 )
 _PYJWT_OPTIONS: Final[Any] = {
     "require": ["iss", "aud", "sub", "iat", "exp"],

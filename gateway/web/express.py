@@ -71,6 +71,7 @@ class RoomExpress:
             "HTTP/1.1 200 OK", {"Content-Type": "text/html; charset=utf-8", **desk.page.headers, **CACHEABLE}
         )
         self._mark = f"{desk.ticket_cookie}=".encode()
+        self._names = (desk.ticket_cookie.encode(), desk.admission_cookie.encode())
 
     def status(self, fields: Fields) -> bytes | None:
         if b"text/html" in fields.get(b"accept", b"") or (self._has_origins and b"origin" in fields):
@@ -95,15 +96,22 @@ class RoomExpress:
         return self._page_head.of(len(body), self._clock.now_s()) + b"\r\n" + body
 
     def _ticket(self, fields: Fields, now_s: int) -> Verified[Ticket] | None:
-        """The one ticket the request brought, if it counts: its cookie, else, where no cookie of the room came, the header."""
+        """The one ticket the request brought, if it counts: its cookie, else, where no cookie of the room came, the header.
+
+        Where one room's id begins with another's and both have cookies, and at anything odd: None.
+        """
         cookie = fields.get(b"cookie", b"")
         at = cookie.find(self._mark)
         if at >= 0:
             is_first = at == 0 or cookie[at - 2 : at] == b"; "
-            if not is_first or cookie.find(self._mark, at + 1) >= 0:
+            if not is_first or cookie.find(self._names[0], at + 1) >= 0:
                 return None
             text = cookie[at + len(self._mark) :].partition(b";")[0].rstrip(b" \t")
+        elif any(name in cookie for name in self._names):
+            return None
         else:
             text = fields.get(b"waitroom-ticket", b"")
         found = self._desk.tickets.read(text.decode("latin-1"), self._desk.room.id, now_s)
-        return found if isinstance(found, Verified) else None
+        if not isinstance(found, Verified) or found.token.epoch < self._desk.queue.memory.epoch:
+            return None
+        return found

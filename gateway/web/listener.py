@@ -24,8 +24,8 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from gateway.errors import StartError
 from gateway.model import Server
+from gateway.rules.framing import framing_fault, is_length
 from gateway.rules.head import Boundary, Whereabouts
-from gateway.rules.headers import framing_fault
 from gateway.web.ready import Ready
 
 log = logging.getLogger("waitroom")
@@ -222,7 +222,9 @@ class Connection(web.RequestHandler):
 
     def _answer_at_once(self, data: bytes) -> bool:
         """Go the express way, where nothing else is under way on this connection and the client takes its answers."""
-        if not self._is_waiting() or self._paused or self._close or self._force_close or self._listener.is_lame_duck:
+        if not self._is_waiting() or self._paused or self._close or self._force_close:
+            return False
+        if self._listener.is_lame_duck or len(data) > self._limits.header_bytes_max:
             return False
         answer = self._listener.express(data)
         if answer is None:
@@ -290,10 +292,11 @@ def body_bytes_of(message: object, payload: StreamReader) -> int | None:
     """How long the body of a parsed head is, None where only its end will tell."""
     if not isinstance(message, http_parser.RawRequestMessage):  # it could not be parsed
         return None
-    if payload is EMPTY_PAYLOAD:
-        return 0
-    length = message.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() else None
+    # A length that is too long for aiohttp's parser leads it to no body at all: the field has the last word.
+    length = message.headers.get("Content-Length", "0" if payload is EMPTY_PAYLOAD else "").encode(
+        "utf-8", "surrogateescape"
+    )
+    return int(length) if is_length(length) else None
 
 
 def cut(transport: asyncio.Transport | None) -> None:

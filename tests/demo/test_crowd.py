@@ -186,7 +186,7 @@ async def test_patient_visitor_joins_polls_claims_enters_and_pays(session: aioht
 async def test_leaver_leaves_without_a_word(session: aiohttp.ClientSession) -> None:
     """A closed tab sends nothing: no leave, no claim, and no request counts as failed."""
     room = Scripted(polls_until_called=10**6)
-    visitor, tally = await live(session, room, plan(Kind.LEAVER, leaves_after_s=0.2))
+    visitor, tally = await live(session, room, plan(Kind.LEAVER, leaves_after_s=1.0))
     assert visitor.journey.outcome is Outcome.LEFT
     assert {what for _, what in room.seen} == {"page", "ticket", "status"}
     assert (tally.failures, tally.waiting) == (Counter(), 0)

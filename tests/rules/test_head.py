@@ -243,10 +243,21 @@ def head_as_long_as_its_body(extra_bytes: int) -> bytes:
         [LINE + HOST + END + head_as_long_as_its_body(0)],
         # The rest of a body and the beginning of a head.
         [head_with_body(3), b"abcGET / HTTP/1.1\r\n"],
+        # A length that aiohttp's parser takes for no body, and one that is no number to Python.
+        [head_with_body(2**64 - 1)],
+        [head_with_body(5).replace(b": 5", b": " + b"0" * 5000 + b"5")],
         # All of a body and the beginning of a head.
         [head_with_body(3) + b"abcGET / HTTP/1.1\r\n"],
     ],
-    ids=["empty lines first", "cut within the end", "two heads", "body and head", "all and head"],
+    ids=[
+        "empty lines first",
+        "cut within the end",
+        "two heads",
+        "body and head",
+        "no length",
+        "no number",
+        "all and head",
+    ],
 )
 def test_bytes_made_to_be_mistaken_are_not(loop: asyncio.AbstractEventLoop, pieces: list[bytes]) -> None:
     """Promise 9: each of these would make a body, or the middle of a head, look like the beginning of a request."""

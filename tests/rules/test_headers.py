@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.rules import headers
+from gateway.rules import framing, headers
 from gateway.rules.body import LINE_MAX, TRAILERS_MAX, Body
 from gateway.rules.headers import CHUNKED, UNTIL_CLOSE, Header, Hop
 
@@ -108,7 +108,7 @@ def test_parser_of_answers_never_raises_and_is_no_looser_than_h11(raw: bytes) ->
 def test_framing_faults(version: tuple[int, int], lines: bytes, fault: str | None) -> None:
     """Promise 9: requests that two readers could understand differently are refused."""
     raw = [(name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\n") if line)]
-    assert headers.framing_fault(version, raw) == fault
+    assert framing.framing_fault(version, raw) == fault
 
 
 @pytest.mark.parametrize("name", [*sorted(headers.END_TO_END), b"waitroom-subject"])

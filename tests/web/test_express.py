@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -33,10 +34,11 @@ def watched(house: House) -> list[bytes]:
     return answered
 
 
-async def waiting(open_house: OpenHouse, **changes: object) -> tuple[House, Room, str]:
+async def waiting(open_house: OpenHouse, **server: object) -> tuple[House, Room, str]:
     """A house, and the ticket of somebody who waits and whom the board knows."""
-    room = protecting("express", drain_rate=SHUT, burst=2, **changes)
-    house = await open_house(room)
+    origins = server.pop("origins", ())
+    room = protecting("express", drain_rate=SHUT, burst=2, origins=origins)
+    house = await open_house(room, **server)
     visitors = [house.visitor() for _ in range(12)]
     for visitor in visitors:
         await visitor.join(room)
@@ -132,6 +134,46 @@ async def test_what_is_not_so_simple_goes_the_usual_way(
     assert b" 200 OK\r\n" in await peer.head()
     assert answered == []
     peer.close()
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        "{admission}=x",
+        "{ticket}=x",
+        "{ticket} =x",
+        "{ticket}={good}; {ticket} =x",
+        "{ticket}={good}; {ticket}",
+        "a={ticket}={good}",
+        "{ticket}={good} ; b=c",
+        "b=c;{ticket}={good}",
+    ],
+)
+async def test_cookies_mean_the_same_both_ways(open_house: OpenHouse, cookie: str) -> None:
+    """Section 7: what a neighbouring site may toss in counts, or does not count, alike; a header counts only without cookies."""
+    house, room, ticket = await waiting(open_house)
+    names = {"ticket": f"__Host-waitroom-ticket-{room.id}", "admission": f"__Host-waitroom-admission-{room.id}"}
+    headers = {"Cookie": cookie.format(**names, good=ticket), "Waitroom-Ticket": ticket}
+    express = await house.visitor().get(f"/_waitroom/{room.id}/status", headers)
+    usual = await house.visitor().get(f"/_waitroom/{room.id}/status?", headers)
+    assert express.status == usual.status
+    assert express.json.get("state") == usual.json.get("state")
+
+
+async def test_a_voided_ticket_is_not_told_from_an_older_board(open_house: OpenHouse) -> None:
+    """Promise 13: once a newer epoch is proved here, an old ticket counts for nothing, whatever the board still says."""
+    house, room, ticket = await waiting(open_house)
+    queue = house.queue(room)
+    queue.memory = replace(queue.memory, epoch=queue.memory.epoch + 1)
+    got = await house.visitor().get(f"/_waitroom/{room.id}/status", {"Waitroom-Ticket": ticket})
+    assert got.status == 404
+
+
+async def test_heads_have_one_limit_both_ways(open_house: OpenHouse) -> None:
+    """`header_bytes_max` holds whoever would answer."""
+    house, room, ticket = await waiting(open_house, header_bytes_max=8192)
+    headers = {"Waitroom-Ticket": ticket, "X-Long": "a" * 9000}
+    assert (await house.visitor().get(f"/_waitroom/{room.id}/status", headers)).status == 431
 
 
 async def test_two_tickets_are_none(open_house: OpenHouse) -> None:

@@ -54,7 +54,7 @@ async def test_operator_message_and_cause_are_shown_as_text(room: ScriptedRoom, 
     room.status = status(message=message, cause={"code": "recovered", "at": "2026-11-05T02:00:00Z"})
     tab = await tabs.open(ENTRY)
     await expect(tab.locator("#message")).to_have_text(hostile)
-    await expect(tab.locator("#cause")).to_contain_text("장애 복구 중")
+    await expect(tab.locator("#cause")).to_contain_text("장애가 복구되면서")
     await tab.click("#language")
     await expect(tab.locator("#message")).to_have_text("Paid out tomorrow")
     room.status = status(message={"texts": {"ko": "한국어만"}, "at": None}, cause={"code": "never-heard-of"})

@@ -51,7 +51,7 @@ from gateway.web.upstream import Upstreams
 
 log = logging.getLogger("waitroom")
 
-TOKENS_REMEMBERED: Final = 100_000  # of each kind; 205 MB a process when both are full
+TOKENS_REMEMBERED: Final = 100_000  # of each kind; 115 MB a process when both are full
 STATE_S: Final = 5.0
 FIGURES_S: Final = 1.0  # what a worker that is killed may have counted in vain
 PROBE_S: Final = 1.0

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from itertools import islice, takewhile
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from gateway.errors import Unknown, Unreachable
 from gateway.model import Admission, Code, Contact, Memory, Room, RoomSettings, SettingsRecord, Standing, Ticket, Touch
 from gateway.queue.batching import Batcher
 from gateway.queue.claims import Claims
+from gateway.queue.spent import Spent
 from gateway.queue.store import Healing, Reading, RoomStore
 from gateway.rules import pacing
 from gateway.rules.board import STALE_AFTER_S, Board, Census, Ranks
@@ -71,7 +72,7 @@ class RoomQueue:
         self._touches: dict[bytes, tuple[Touch, tuple[Callable[[int], None], ...]]] = {}
         self._revoked: dict[bytes, float] = {}  # id -> until when issued admissions are refused, Redis seconds
         self._released_us = 0
-        self._spent: dict[int, None] = {}
+        self._spent = Spent(SPENT_MAX)
         self._heals_seen: int | None = None
         self._remaining: int | None = None
         self._releases: dict[bytes, int] = {}  # id -> when the admission that ends was entered
@@ -376,8 +377,8 @@ class RoomQueue:
 
     def _note_spent(self, *numbers: int) -> None:
         """The ticket's and the place's, which differ where an older ticket of the same id has won; 0 is none."""
-        self._spent |= dict.fromkeys(filter(None, numbers))
-        _keep_newest(self._spent, SPENT_MAX)
+        for number in filter(None, numbers):
+            self._spent.add(number)
 
     def _forget_old_releases(self) -> None:
         """Admissions that were issued before these releases have expired by now."""
@@ -388,11 +389,7 @@ class RoomQueue:
 
     def _revoke(self, one: bytes, released_s: float) -> None:
         self._revoked[one] = max(released_s, self._revoked.pop(one, 0.0))  # to the end: the newest are kept
-        _keep_newest(self._revoked, REVOKED_MAX)
-
-
-def _keep_newest(memory: dict[Any, Any], entries_max: int) -> None:
-    """Twentieths at once: the oldest key of a dict is found by a walk over all that were deleted before it."""
-    if len(memory) > entries_max:
-        for oldest in list(islice(memory, entries_max // 20)):
-            del memory[oldest]
+        if len(self._revoked) > REVOKED_MAX:
+            # Many at once: the oldest key of a dict is found by a walk over all that were deleted before it.
+            for oldest in list(islice(self._revoked, REVOKED_MAX // 20)):
+                del self._revoked[oldest]

@@ -17,6 +17,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha256
+from sys import intern
 from typing import Any, Final, Generic, Literal, TypeVar
 
 import jwt
@@ -266,14 +268,14 @@ def _ticket_of(claims: dict[str, Any]) -> Ticket | Refusal:
         or (eta is not None and type(eta) is not int)
     ):
         return Refusal(Reason.MALFORMED)
-    return Ticket(claims["aud"], identity, number, claims["epoch"], at, claims["iat"], claims["exp"], eta, lane)
+    return Ticket(intern(claims["aud"]), identity, number, claims["epoch"], at, claims["iat"], claims["exp"], eta, lane)
 
 
 def _admission_of(claims: dict[str, Any]) -> Admission | Refusal:
     identity, entered_at_s, instant = id_of(claims.get("sub")), claims.get("ent"), claims.get("ins", 0)
     if identity is None or not type(entered_at_s) is type(instant) is int:
         return Refusal(Reason.MALFORMED)
-    room, epoch, iat, exp = claims["aud"], claims["epoch"], claims["iat"], claims["exp"]
+    room, epoch, iat, exp = intern(claims["aud"]), claims["epoch"], claims["iat"], claims["exp"]
     return Admission(room, identity, epoch, entered_at_s, iat, exp, is_instant=instant == 1)
 
 
@@ -315,34 +317,42 @@ class Verified(Generic[T]):
 class VerifiedCache(Generic[T]):
     """Remembers at most `entries_max` verified tokens until they expire, the least recently read forgotten first.
 
-    An ordered dict, because evicting the oldest key of a plain one walks over all that were evicted before.
+    An ordered dict, because evicting the oldest key of a plain one walks over all that were evicted before. The key is a
+    digest: the texts would be half of a gateway's memory. To be taken for another's, a text would have to hit one of
+    2^17 remembered digests of 2^120.
     """
 
     def __init__(self, verify: Callable[[str, str, int], T | Refusal], entries_max: int) -> None:
         self._verify: Callable[[str, str, int], T | Refusal] = verify
         self._entries_max = entries_max
-        self._entries: OrderedDict[str, Verified[T]] = OrderedDict()
+        self._entries: OrderedDict[bytes, Verified[T]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def read(self, text: str, room: str, now_s: int) -> Verified[T] | Refusal:
         """The verified token, from memory if read before. Refusals are not kept: they would push out good ones."""
-        entry = self._entries.get(text)
+        if len(text) > READ_BYTES_MAX:
+            return Refusal(Reason.TOO_LONG)
+        digest = _digest(text)
+        entry = self._entries.get(digest)
         if entry is not None:
             if entry.token.room != room:
                 return Refusal(Reason.WRONG_ROOM)
             if entry.token.expires_at_s > now_s:
-                self._entries.move_to_end(text)
+                self._entries.move_to_end(digest)
                 return entry
-            del self._entries[text]
+            del self._entries[digest]
         token = self._verify(text, room, now_s)
-        return token if isinstance(token, Refusal) else self.keep(text, token)
+        return token if isinstance(token, Refusal) else self._keep(digest, token)
 
     def keep(self, text: str, token: T) -> Verified[T]:
         """Remember a token that was verified, or has just been minted here."""
+        return self._keep(_digest(text), token)
+
+    def _keep(self, digest: bytes, token: T) -> Verified[T]:
         entry = Verified(token)
-        self._entries[text] = entry
+        self._entries[digest] = entry
         if len(self._entries) > self._entries_max:
             self._entries.popitem(last=False)
         return entry
@@ -350,6 +360,11 @@ class VerifiedCache(Generic[T]):
     def clear(self) -> None:
         """Forget all: the keys changed."""
         self._entries.clear()
+
+
+def _digest(text: str) -> bytes:
+    """15 bytes: one more would cost 16. Header bytes that are no UTF-8 arrive as lone surrogates."""
+    return sha256(text.encode("utf-8", "surrogatepass")).digest()[:15]
 
 
 _TO_BASE64: Final = bytes.maketrans(b"-_", b"+/")

@@ -388,3 +388,11 @@ def test_refusals_are_not_remembered(ec_ring: Keyring) -> None:
     for n in range(5):
         assert isinstance(cache.read(f"a.b.{n}", ROOM, NOW_S), Refusal)
     assert len(cache) == 0
+
+
+def test_bytes_that_are_no_text_are_a_refusal_to_the_memory_too(ec_ring: Keyring) -> None:
+    """Promise 13: header bytes outside of UTF-8 arrive as lone surrogates; they are a new visitor, never a 500."""
+    cache = VerifiedCache(ec_ring.read_ticket, entries_max=2)
+    assert cache.read("\udcff\udc80.e.s", ROOM, NOW_S) == Refusal(Reason.MALFORMED)
+    assert cache.read("é.ä.한", ROOM, NOW_S) == Refusal(Reason.MALFORMED)
+    assert cache.read("x" * 100_000, ROOM, NOW_S) == Refusal(Reason.TOO_LONG)

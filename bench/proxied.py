@@ -31,6 +31,7 @@ def measure(effort: Effort) -> list[Figure]:
         usual = rotating_script(stage.folder / "usual.lua", request, seen)
         first = rotating_script(stage.folder / "first.lua", request, unseen)
         open_ = rotating_script(stage.folder / "open.lua", request_text("GET", "/balance", PAGE), seen)
+        stage.keep_awake()
         asked = 0
 
         def ask_first() -> Load:

@@ -29,7 +29,7 @@ from gateway.drain import Drain
 from gateway.errors import StartError, Unreachable
 from gateway.instruments import Instruments
 from gateway.metrics import Metrics
-from gateway.model import Admission, Config, Ticket
+from gateway.model import Config
 from gateway.notation import address_text
 from gateway.part import Part, shared
 from gateway.queue.connect import Connection, open_redis, refusal
@@ -51,7 +51,7 @@ from gateway.web.upstream import Upstreams
 
 log = logging.getLogger("waitroom")
 
-TOKENS_REMEMBERED: Final = 100_000  # of each kind; 115 MB a process when both are full
+ADMISSIONS_REMEMBERED: Final = 100_000  # 55 MB a process when full
 STATE_S: Final = 5.0
 FIGURES_S: Final = 1.0  # what a worker that is killed may have counted in vain
 PROBE_S: Final = 1.0
@@ -174,15 +174,14 @@ class Gateway:
 
     def _open_rooms(self, connection: Connection) -> None:
         clock = RedisClock(time.monotonic, time.time() - time.monotonic())
-        tickets: VerifiedCache[Ticket] = VerifiedCache(self.keyring.read_ticket, TOKENS_REMEMBERED)
-        admissions: VerifiedCache[Admission] = VerifiedCache(self.keyring.read_admission, TOKENS_REMEMBERED)
+        admissions = VerifiedCache(self.keyring.read_admission, ADMISSIONS_REMEMBERED)
         for room in self.config.rooms:
             queue = RoomQueue(RoomStore(connection, room, self.instruments.asked_redis), clock, self.owner)
             file = self._files[room.id] = StateFile(Path(self.config.server.state_dir), room.id)
             if (kept := file.load()) is not None:
                 queue.recall(*kept)
             self._desks[room.id] = Desk(
-                queue, self.keyring, tickets, admissions, self.instruments, https=self.config.server.https
+                queue, self.keyring, admissions, self.instruments, https=self.config.server.https
             )
 
     def _gate(self) -> Gate:

@@ -179,20 +179,21 @@ class Durations:
 
     def __init__(self, name: str, about: str, label: str, values: Iterable[str], buckets_s: Sequence[float]) -> None:
         self._name, self._about, self._label, self._buckets_s = f"waitroom_{name}", about, label, buckets_s
-        self._counts = {value: [0] * (len(buckets_s) + 1) for value in values}
-        self._sums = dict.fromkeys(self._counts, 0.0)
+        # A count for each bucket, and the sum at the end: one look-up, as hashing an enumeration's member takes 0.2 us.
+        self._rows: dict[str, list[float]] = {value: [0] * (len(buckets_s) + 1) + [0.0] for value in values}
 
     def add(self, value: str, seconds: float) -> None:
         """`value`: of the label."""
-        self._counts[value][bisect_left(self._buckets_s, seconds)] += 1
-        self._sums[value] += seconds
+        row = self._rows[value]
+        row[bisect_left(self._buckets_s, seconds)] += 1
+        row[-1] += seconds
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
         """The library asks for it at each scrape."""
         family = HistogramMetricFamily(self._name, self._about, labels=[self._label])
         bounds = [*(str(float(bound)) for bound in self._buckets_s), "+Inf"]
-        for value, counts in self._counts.items():
-            family.add_metric([value], list(zip(bounds, accumulate(counts), strict=True)), self._sums[value])
+        for value, (*counts, total_s) in self._rows.items():
+            family.add_metric([value], list(zip(bounds, accumulate(counts), strict=True)), total_s)
         yield family
 
 

@@ -6,7 +6,7 @@ import secrets
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from aiohttp import web
 
@@ -21,12 +21,10 @@ from gateway.rules.tokens import Keyring, Refusal, Verified, VerifiedCache
 
 NETWORK_UNCONFIRMED_MAX: Final = 20  # instant entries a network may have that never came back
 NETWORKS_MAX: Final = 10_000
+SHOWN_MAX: Final = 200_000  # positions: 20 MB when full
 RATIOS_MAX: Final = 2_000
 RATIOS_S: Final = 180.0
 P90_PRIOR: Final = 1.5  # until enough people have entered: what leavers and no-shows make of an estimate
-
-
-T = TypeVar("T", bound=Ticket | Admission)
 
 
 class Events(Protocol):
@@ -93,6 +91,38 @@ class Waits:
         return self._p90
 
 
+class Shown:
+    """The last positions told, by number: a position must not grow without a cause.
+
+    Two halves: when the younger is full the older is forgotten whole, so that nothing is ever searched for what is oldest.
+    """
+
+    def __init__(self, numbers_max: int = SHOWN_MAX) -> None:
+        self._half_max = numbers_max // 2
+        self._epoch = 0
+        self._young: dict[int, int] = {}
+        self._old: dict[int, int] = {}
+
+    def least(self, epoch: int, number: int, position: int) -> int:
+        """The position to tell: this one, or the last one told where that was less."""
+        told = self._young.get(number)
+        if told is None:
+            told = self._old.get(number)
+        if told is not None and told < position and epoch == self._epoch:
+            position = told
+        if self._young.get(number) != position or epoch != self._epoch:
+            self.tell(epoch, number, position)
+        return position
+
+    def tell(self, epoch: int, number: int, position: int) -> None:
+        """This position, whatever was told before. Numbers of another epoch are other places."""
+        if epoch != self._epoch:
+            self._epoch, self._young, self._old = epoch, {}, {}
+        elif len(self._young) >= self._half_max:
+            self._young, self._old = {}, self._young
+        self._young[number] = position
+
+
 class JoinMeter:
     """The joins a gateway process takes a second for one room: a bucket that holds one second."""
 
@@ -119,8 +149,7 @@ class Desk:
         self,
         queue: RoomQueue,
         keyring: Keyring,
-        tickets: VerifiedCache[Ticket],
-        admissions: VerifiedCache[Admission],
+        admissions: VerifiedCache,
         events: Events,
         *,
         https: bool,
@@ -128,7 +157,7 @@ class Desk:
         self.queue = queue
         self.room: Room = queue.room
         self.keyring = keyring
-        self.tickets = tickets
+        self.shown = Shown()
         self.admissions = admissions
         self.events = events
         self.https = https
@@ -166,24 +195,21 @@ class Desk:
         if not from_cookie:
             ticket_texts = headers.getall("Waitroom-Ticket", [])
             admission_texts = headers.getall("Waitroom-Admission", [])
-        admission = self._one(self.admissions, admission_texts, now_s)
-        ticket = self._one(self.tickets, ticket_texts, now_s)
+        admission = self.admissions.read(admission_texts[0], self.room.id, now_s) if len(admission_texts) == 1 else None
+        ticket = self.keyring.read_ticket(ticket_texts[0], self.room.id, now_s) if len(ticket_texts) == 1 else None
         is_foreign = isinstance(ticket, Refusal) and ticket.may_be_ours
-        if isinstance(ticket, Verified):
+        if isinstance(ticket, Ticket):
             # A provisional one has no place that a reset could void, and its epoch was what an outage let us know.
-            if ticket.token.epoch < self.queue.memory.epoch and not ticket.token.is_provisional:
+            if ticket.epoch < self.queue.memory.epoch and not ticket.is_provisional:
                 ticket = None
             else:
-                self.queue.remember(ticket.token)
+                self.queue.remember(ticket)
         return Credential(
             admission if isinstance(admission, Verified) else None,
-            ticket if isinstance(ticket, Verified) else None,
+            ticket if isinstance(ticket, Ticket) else None,
             is_foreign,
             from_cookie,
         )
-
-    def _one(self, cache: VerifiedCache[T], texts: list[str], now_s: int) -> Verified[T] | Refusal | None:
-        return cache.read(texts[0], self.room.id, now_s) if len(texts) == 1 else None
 
     @property
     def message_at_s(self) -> float:
@@ -212,14 +238,9 @@ class Desk:
             expires_at_s=now_s + 2 * self.room.absence_max_s,
             expected_s=None if expected_s is None else round(expected_s),
         )
-        is_above = standing.code in {Code.NEW, Code.KNOWN}
-        return self.mint_ticket(ticket, standing.detail + 1 if is_above else None), ticket
-
-    def mint_ticket(self, ticket: Ticket, shown_position: int | None) -> str:
-        """The ticket's text. What its bearer was told of its position goes on to hold: it must not grow."""
-        text = self.keyring.mint_ticket(ticket)
-        self.tickets.keep(text, ticket).shown_position = shown_position
-        return text
+        if standing.code in {Code.NEW, Code.KNOWN}:
+            self.shown.tell(ticket.epoch, ticket.number, standing.detail + 1)
+        return self.keyring.mint_ticket(ticket), ticket
 
     def new_admission(
         self, identity: bytes, entered_at_s: int | None = None, *, lease_s: int | None = None, is_instant: bool = False

@@ -16,7 +16,6 @@ from typing import Final
 from gateway.metrics import Kind
 from gateway.model import Ticket
 from gateway.rules.head import plain_fields
-from gateway.rules.tokens import Verified
 from gateway.web.desk import Desk
 from gateway.web.place import board_document
 from gateway.web.poll import Polls
@@ -77,8 +76,8 @@ class RoomExpress:
         if b"text/html" in fields.get(b"accept", b"") or (self._has_origins and b"origin" in fields):
             return None
         now_s = self._clock.now_s()
-        verified = self._ticket(fields, int(now_s))
-        return None if verified is None else self._polls.answer(verified, now_s, _random())
+        ticket = self._ticket(fields, int(now_s))
+        return None if ticket is None else self._polls.answer(ticket, now_s, _random())
 
     def board(self, _fields: Fields) -> bytes | None:
         if self._has_origins:
@@ -95,7 +94,7 @@ class RoomExpress:
         body = self._desk.page.body
         return self._page_head.of(len(body), self._clock.now_s()) + b"\r\n" + body
 
-    def _ticket(self, fields: Fields, now_s: int) -> Verified[Ticket] | None:
+    def _ticket(self, fields: Fields, now_s: int) -> Ticket | None:
         """The one ticket the request brought, if it counts: its cookie, else, where no cookie of the room came, the header.
 
         Where one room's id begins with another's and both have cookies, and at anything odd: None.
@@ -111,7 +110,7 @@ class RoomExpress:
             return None
         else:
             text = fields.get(b"waitroom-ticket", b"")
-        found = self._desk.tickets.read(text.decode("latin-1"), self._desk.room.id, now_s)
-        if not isinstance(found, Verified) or found.token.epoch < self._desk.queue.memory.epoch:
+        found = self._desk.keyring.read_ticket(text.decode("latin-1"), self._desk.room.id, now_s)
+        if not isinstance(found, Ticket) or found.epoch < self._desk.queue.memory.epoch:
             return None
         return found

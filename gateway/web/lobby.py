@@ -18,7 +18,6 @@ from gateway.model import Code, Contact, Standing, Ticket, VisitorState
 from gateway.rules import headers as fields
 from gateway.rules import policy
 from gateway.rules.policy import Credential
-from gateway.rules.tokens import Verified
 from gateway.web import answers
 from gateway.web.desk import Desk
 from gateway.web.listener import read_body
@@ -192,33 +191,30 @@ class Lobby:
 
     async def _place_of_ticket(self, request: web.BaseRequest, credential: Credential) -> web.StreamResponse | None:
         """The place of a verified ticket, from the board where that knows it, else looked up; None: it has ended."""
-        desk, verified = self.desk, credential.ticket
-        assert verified is not None
-        ticket, board = verified.token, desk.queue.board
+        desk, ticket, board = self.desk, credential.ticket, self.desk.queue.board
+        assert ticket is not None
         if (
             board is not None
             and board.knows(ticket.number, ticket.epoch)
             and not desk.queue.was_spent_here(ticket.number)
         ):
             desk.queue.mark(ticket.number)
-            place = waiting_place(desk, verified, None, _random())
-            return self.reply.placed(request, place, 200, self._reissue(verified))
+            place = waiting_place(desk, ticket, None, _random())
+            return self.reply.placed(request, place, 200, self._reissue(ticket))
         try:
             standing = await self._look_up(ticket)
         except Unreachable:
-            place = waiting_place(desk, verified, None, _random())
-            return self.reply.placed(request, place, 200, self._reissue(verified))
-        return self._standing(request, verified, standing)
+            place = waiting_place(desk, ticket, None, _random())
+            return self.reply.placed(request, place, 200, self._reissue(ticket))
+        return self._standing(request, ticket, standing)
 
     async def _look_up(self, ticket: Ticket) -> Standing:
         if ticket.is_provisional:
             return await self.desk.queue.check_in(Contact(ticket.id, arrived_us=ticket.joined_at_s * 1_000_000))
         return await self.desk.queue.check_in(Contact(ticket.id, ticket.number, ticket.epoch))
 
-    def _standing(
-        self, request: web.BaseRequest, verified: Verified[Ticket], standing: Standing
-    ) -> web.StreamResponse | None:
-        desk, ticket = self.desk, verified.token
+    def _standing(self, request: web.BaseRequest, ticket: Ticket, standing: Standing) -> web.StreamResponse | None:
+        desk = self.desk
         match standing.code:
             case Code.ENDED:
                 return None
@@ -227,20 +223,19 @@ class Lobby:
             case Code.FULL | Code.SOLD_OUT | Code.CLOSED if ticket.is_provisional:
                 return self._seated(request, ticket.id, standing)
             case _:
-                place = waiting_place(desk, verified, standing, _random())
+                place = waiting_place(desk, ticket, standing, _random())
                 if standing.number not in {0, ticket.number}:  # a provisional ticket got its number
                     issued = desk.new_ticket(ticket.id, standing, place.expected_s, joined_at_s=ticket.joined_at_s)
                     return self.reply.placed(request, place, 200, issued)
-                return self.reply.placed(request, place, 200, self._reissue(verified))
+                return self.reply.placed(request, place, 200, self._reissue(ticket))
 
-    def _reissue(self, verified: Verified[Ticket]) -> tuple[str, Ticket] | None:
+    def _reissue(self, ticket: Ticket) -> tuple[str, Ticket] | None:
         """A ticket past half of its life is issued again, also without Redis."""
-        ticket = verified.token
         now_s, life_s = self.desk.now_s(), 2 * self.desk.room.absence_max_s
         if ticket.expires_at_s - now_s > life_s / 2:
             return None
         fresh = replace(ticket, issued_at_s=now_s, expires_at_s=now_s + life_s)
-        return self.desk.mint_ticket(fresh, verified.shown_position), fresh
+        return self.desk.keyring.mint_ticket(fresh), fresh
 
     # --- claim, leave, renew ------------------------------------------------------------------------------------------
 
@@ -248,7 +243,7 @@ class Lobby:
         desk, credential = self.desk, self.desk.credential(request)
         if credential.ticket is None:
             return self._without_ticket(request, credential)
-        ticket, known, issued = credential.ticket.token, None, None
+        ticket, known, issued = credential.ticket, None, None
         try:
             if ticket.is_provisional:  # its number first, then the claim
                 known = await self._look_up(ticket)
@@ -304,7 +299,7 @@ class Lobby:
         if credential.has_foreign_ticket:
             return self.reply.retry_later(request, NOT_VERIFIABLE)
         if credential.ticket is not None:
-            ticket = credential.ticket.token
+            ticket = credential.ticket
             try:
                 if await desk.queue.leave(Contact(ticket.id, ticket.number, ticket.epoch)):
                     desk.events.left(desk.room.id)

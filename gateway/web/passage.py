@@ -24,7 +24,7 @@ class Passage:
 
     desk: Desk
     admission: Admission
-    verified: Verified[Admission] | None
+    verified: Verified | None
     fresh: tuple[str, Admission] | None
     uses_headers: bool  # the client keeps its tokens itself
 
@@ -47,7 +47,7 @@ class Passage:
         return cls(desk, fresh[1], None, fresh, uses_headers)
 
     @staticmethod
-    def _touch(desk: Desk, verified: Verified[Admission], network: str) -> None:
+    def _touch(desk: Desk, verified: Verified, network: str) -> None:
         if verified.token.is_instant and verified.touched_at is None:
             desk.networks.confirmed(network)
         verified.touched_at, verified.confirmed = desk.queue.clock.monotonic(), False

@@ -10,7 +10,6 @@ from typing import Any, Final
 from gateway.model import Admission, Cause, Code, RoomState, Standing, Ticket, VisitorState
 from gateway.rules import policy
 from gateway.rules.board import Board
-from gateway.rules.tokens import Verified
 from gateway.web.desk import Desk
 
 PUBLIC_RANKS_MAX: Final = 64
@@ -35,18 +34,17 @@ def stamp(unix_s: float) -> str:
     return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def waiting_place(desk: Desk, verified: Verified[Ticket] | None, standing: Standing | None, chance: float) -> Place:
+def waiting_place(desk: Desk, ticket: Ticket | None, standing: Standing | None, chance: float) -> Place:
     """The place of somebody who holds a ticket, or has just been seated.
 
     With a standing, as Redis told it just now; without one, from the last board (which marks it stale when old).
     """
     room_state, board = desk.room_state(), desk.queue.board
-    ticket = verified.token if verified is not None else None
     number = standing.number if standing is not None and standing.number else ticket.number if ticket else 0
     position, state = _position(board, ticket, standing, number)
     cause = None
-    if verified is not None and position is not None and state is VisitorState.WAITING:
-        position, cause = _never_grow(desk, verified, position)
+    if ticket is not None and number and position is not None and state is VisitorState.WAITING:
+        position, cause = _never_grow(desk, ticket.epoch, number, position)
     is_early = position is None and state is VisitorState.WAITING
     expected_s = None if board is None or is_early else board.expected_s(position or 0)
     if standing is not None and standing.code is Code.RECOVERING and not desk.queue.is_reachable:
@@ -136,17 +134,15 @@ def _position(
     return board.position(number), VisitorState.WAITING
 
 
-def _never_grow(desk: Desk, verified: Verified[Ticket], position: int) -> tuple[int, Cause | None]:
+def _never_grow(desk: Desk, epoch: int, number: int, position: int) -> tuple[int, Cause | None]:
     """A position that grew is shown only with its cause: places were seated again after a loss.
 
     Where that explains it, it is told whether or not this gateway sees a growth: another one may have shown less.
     """
     if (healed_s := desk.queue.healed_at_s) is not None:
-        verified.shown_position = position
+        desk.shown.tell(epoch, number, position)
         return position, Cause("recovered", healed_s)
-    shown = verified.shown_position
-    verified.shown_position = position if shown is None else min(position, shown)
-    return verified.shown_position, None
+    return desk.shown.least(epoch, number, position), None
 
 
 def _eta(desk: Desk, shown_s: float | None, state: VisitorState) -> dict[str, int] | None:

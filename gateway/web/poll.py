@@ -14,7 +14,6 @@ from typing import Final
 from gateway.model import Code, Standing, Ticket
 from gateway.rules import policy
 from gateway.rules.board import STALE_AFTER_S, Board
-from gateway.rules.tokens import Verified
 from gateway.web.desk import Desk
 from gateway.web.place import UNTIMED, message, stamp
 from gateway.web.ready import Ready, ReadyHead
@@ -54,9 +53,9 @@ class Polls:
         self._stamped_s = 0.0
         self._now = ""
 
-    def answer(self, verified: Verified[Ticket], now_s: float, chance: float) -> bytes | None:
+    def answer(self, ticket: Ticket, now_s: float, chance: float) -> bytes | None:
         """To a poll, from the board: head and body."""
-        queue, ticket, form = self._queue, verified.token, self._current()
+        queue, form = self._queue, self._current()
         number = ticket.number
         if (
             form is None
@@ -66,10 +65,7 @@ class Polls:
         ):
             return None
         queue.mark(number)
-        position, shown = form.board.position(number), verified.shown_position
-        if shown is not None and shown < position:
-            position = shown
-        verified.shown_position = position
+        position = self._desk.shown.least(ticket.epoch, number, form.board.position(number))
         expected_s = form.base_s + position * form.step_s
         waited_s = max(0.0, now_s - ticket.joined_at_s)
         body = self._fill(form, number, position, expected_s, waited_s, now_s, chance).encode()

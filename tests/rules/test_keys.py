@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
 import os
 from pathlib import Path
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from gateway.errors import KeyFileError
-from gateway.rules.keys import Key, load_key_file, new_key_file
+from gateway.rules.keys import Key, Mac, load_key_file, new_key_file
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "HS256"])
@@ -139,3 +140,12 @@ def test_the_ticket_key_tells_nothing_of_the_signing_key(keys: dict[str, Key]) -
     private = keys["ec"].private
     assert isinstance(private, ec.EllipticCurvePrivateKey)
     assert private.private_numbers().private_value.to_bytes(32, "big") not in secrets
+
+
+@pytest.mark.parametrize("key_bytes", [0, 1, 32, 63, 64, 65, 200])
+@pytest.mark.parametrize("message", [b"", b"a", b"x" * 64, b"y" * 1000])
+def test_a_mac_is_what_the_library_makes(key_bytes: int, message: bytes) -> None:
+    """RFC 2104; edges and other gateways verify with libraries."""
+    key = bytes(range(256))[:key_bytes]
+    mac = Mac(key)
+    assert mac.digest(message) == mac.digest(message) == hmac.digest(key, message, "sha256")

@@ -130,8 +130,8 @@ def test_nothing_but_a_valid_admission_is_forwarded() -> None:
     assert decide(Credential(admission=Verified(ADMISSION)), is_void=True, state=RoomState.QUEUEING) == Hold(
         RoomState.QUEUEING
     )
-    assert decide(Credential(ticket=Verified(TICKET))) == TryEntry(TICKET)
-    assert decide(Credential(ticket=Verified(replace(TICKET, number=0)))) == Hold(RoomState.IDLE)
+    assert decide(Credential(ticket=TICKET)) == TryEntry(TICKET)
+    assert decide(Credential(ticket=replace(TICKET, number=0))) == Hold(RoomState.IDLE)
     assert decide(Credential(has_foreign_ticket=True)) == Hold(RoomState.IDLE)
     assert decide(Credential(), has_credit=False) == Hold(RoomState.IDLE)
     assert decide(Credential(), what=asked(Accept="application/json")) == Hold(RoomState.IDLE)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import jsonschema
 import pytest
 
-from gateway.model import Rate
+from gateway.model import Rate, Ticket
 from gateway.web.openapi import board_schema
 from tests.web.gatewayfixture import SHUT, OpenHouse, house_opener, protecting, until, until_answer
 
@@ -246,11 +246,13 @@ async def test_a_ticket_past_half_of_its_life_is_issued_again(open_house: OpenHo
     desk = house.gateway._desks[room.id]
     name, text = next(iter(visitor.cookies.items()))
     now_s = desk.now_s()
-    ticket = desk.tickets.read(text, room.id, now_s).token  # type: ignore[union-attr]
+    ticket = desk.keyring.read_ticket(text, room.id, now_s)
+    assert isinstance(ticket, Ticket)
     old = replace(ticket, issued_at_s=now_s - 700, expires_at_s=now_s + 500, joined_at_s=now_s - 700)
     visitor.cookies = {name: desk.keyring.mint_ticket(old)}
     place = await visitor.see(room)
-    fresh = desk.tickets.read(visitor.cookies[name], room.id, now_s).token  # type: ignore[union-attr]
+    fresh = desk.keyring.read_ticket(visitor.cookies[name], room.id, now_s)
+    assert isinstance(fresh, Ticket)
     assert fresh.expires_at_s >= now_s + 2 * room.absence_max_s
     assert (fresh.number, fresh.joined_at_s) == (place["number"], old.joined_at_s)
     quiet = await until_answer(lambda: visitor.get(f"/_waitroom/{room.id}/status"), lambda answer: answer.status == 200)

@@ -27,10 +27,10 @@ from bench.stage import LOADING, RedisServer, Server, Stage, rss_kib
 VISITORS: Final = 400
 RATE: Final = "200/s"  # more than the crowd makes of it: no cache is left as the filling made it after ten minutes
 SESSION: Final = "30s"  # leases lapse and slots come free all the time, as over a long day
-SHOWN: Final = 220_000  # of each kind: twice what is remembered, and more than the 200,000 numbers kept as spent
+SHOWN: Final = 220_000  # of each kind: twice the admissions remembered, more than the 200,000 positions and spent numbers kept
 LOST_MAX: Final = VISITORS // 20  # by a refusal, where others had the processor for long: the load goes on without them
 SAMPLE_S: Final = 2.0
-REMEMBERED: Final = 100_000  # tickets and admissions, each; the crowd makes more of the first
+REMEMBERED: Final = 100_000  # admissions
 WEARING_IN_MIN: Final = 10.0  # about what the crowd needs for them on a quiet machine
 PARTS: Final = 5  # the slope is taken again without each of them: one step must not make it, nor hide it
 FLAT_KIB_MIN: Final = 0.2 * 1024

@@ -27,7 +27,7 @@ from bench.stage import LOADING, RedisServer, Server, Stage, rss_kib
 VISITORS: Final = 400
 RATE: Final = "200/s"  # more than the crowd makes of it: no cache is left as the filling made it after ten minutes
 SESSION: Final = "30s"  # leases lapse and slots come free all the time, as over a long day
-SHOWN: Final = 220_000  # of each kind: twice the admissions remembered, more than the 200,000 positions and spent numbers kept
+SHOWN: Final = 220_000  # of each kind: twice the admissions remembered, more than the 200,000 spent numbers kept
 LOST_MAX: Final = VISITORS // 20  # by a refusal, where others had the processor for long: the load goes on without them
 SAMPLE_S: Final = 2.0
 REMEMBERED: Final = 100_000  # admissions

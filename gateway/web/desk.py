@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from array import array
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from gateway.rules.tokens import Keyring, Refusal, Verified, VerifiedCache
 
 NETWORK_UNCONFIRMED_MAX: Final = 20  # instant entries a network may have that never came back
 NETWORKS_MAX: Final = 10_000
-SHOWN_MAX: Final = 200_000  # positions: 20 MB when full
+SHOWN_ROWS: Final = 2**18  # positions: 4 MiB a room
 RATIOS_MAX: Final = 2_000
 RATIOS_S: Final = 180.0
 P90_PRIOR: Final = 1.5  # until enough people have entered: what leavers and no-shows make of an estimate
@@ -94,33 +95,38 @@ class Waits:
 class Shown:
     """The last positions told, by number: a position must not grow without a cause.
 
-    Two halves: when the younger is full the older is forgotten whole, so that nothing is ever searched for what is oldest.
+    Numbers are given in order, so those of one line that are a table's length or less apart have a row each; of two that share a
+    row the one who asked last is remembered. The memory is the same from the first to the last.
     """
 
-    def __init__(self, numbers_max: int = SHOWN_MAX) -> None:
-        self._half_max = numbers_max // 2
-        self._epoch = 0
-        self._young: dict[int, int] = {}
-        self._old: dict[int, int] = {}
+    def __init__(self, rows: int = SHOWN_ROWS) -> None:
+        self._rows = rows
+        self._clear(0)
+
+    def _clear(self, epoch: int) -> None:
+        self._epoch = epoch
+        self._numbers = array("Q", bytes(8 * self._rows))
+        self._positions = array("Q", bytes(8 * self._rows))
 
     def least(self, epoch: int, number: int, position: int) -> int:
         """The position to tell: this one, or the last one told where that was less."""
-        told = self._young.get(number)
-        if told is None:
-            told = self._old.get(number)
-        if told is not None and told < position and epoch == self._epoch:
-            position = told
-        if self._young.get(number) != position or epoch != self._epoch:
-            self.tell(epoch, number, position)
+        row = number % self._rows
+        if self._numbers[row] == number and epoch == self._epoch:
+            told = self._positions[row]
+            if told <= position:
+                return told
+        self.tell(epoch, number, position)
         return position
 
     def tell(self, epoch: int, number: int, position: int) -> None:
-        """This position, whatever was told before. Numbers of another epoch are other places."""
-        if epoch != self._epoch:
-            self._epoch, self._young, self._old = epoch, {}, {}
-        elif len(self._young) >= self._half_max:
-            self._young, self._old = {}, self._young
-        self._young[number] = position
+        """This position, whatever was told before. Numbers of a newer epoch are other places; an older one is over."""
+        if epoch > self._epoch:
+            self._clear(epoch)
+        elif epoch < self._epoch:
+            return
+        row = number % self._rows
+        self._numbers[row] = number
+        self._positions[row] = position
 
 
 class JoinMeter:

@@ -20,14 +20,16 @@ def test_numbers_of_another_epoch_are_other_places() -> None:
     shown.tell(1, 7, 3)
     assert shown.least(2, 7, 90) == 90
     assert shown.least(2, 7, 91) == 90
+    assert shown.least(1, 7, 5) == 5, "of an epoch that is over nothing is kept"
+    assert shown.least(2, 7, 91) == 90
 
 
-def test_the_memory_is_bounded_and_keeps_who_asks() -> None:
-    """A limit on everything: those who went on asking are remembered, those who have gone are not."""
-    shown = Shown(numbers_max=100)
-    shown.tell(1, 1, 5)
-    for number in range(2, 1000):
-        shown.tell(1, number, number)
-        assert shown.least(1, 1, 6) == 5
-        assert len(shown._young) + len(shown._old) <= 100
-    assert shown.least(1, 2, 77) == 77
+def test_numbers_that_share_a_row_are_told_apart() -> None:
+    """A limit on everything: the table never grows, and nobody is told another's position."""
+    shown = Shown(rows=100)
+    for number in range(1, 101):
+        shown.tell(1, number, 5)
+    assert all(shown.least(1, number, 6) == 5 for number in range(1, 101))
+    assert shown.least(1, 207, 70) == 70
+    assert shown.least(1, 207, 80) == 70
+    assert shown.least(1, 7, 90) == 90, "its row was taken by another one"

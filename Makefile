@@ -6,7 +6,8 @@ ARGS ?=
 BIN := .venv/bin
 
 # PROGRAM:PACKAGE of Debian 12 that tests run for real.
-TEST_PROGRAMS := redis-server:redis-server redis-cli:redis-tools chromium:chromium javac:openjdk-17-jdk-headless njs:njs wrk:wrk
+TEST_PROGRAMS := redis-server:redis-server redis-cli:redis-tools chromium:chromium javac:openjdk-17-jdk-headless njs:njs wrk:wrk \
+	haproxy:haproxy nginx:nginx caddy:caddy curl:curl openssl:openssl
 
 # What builds the packages is pinned, too: new pips read the second variable for that, old ones the first.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from bench import bulkheads, entries, joins, memory, polls, proxied
+from bench import bulkheads, edges, entries, joins, memory, polls, proxied
 from bench.load import Effort, Figure
 from bench.stage import Elsewhere
 
@@ -26,6 +26,7 @@ MEASUREMENTS: Final[dict[str, Callable[[Effort], list[Figure]]]] = {
     "proxied": proxied.measure,
     "entries": entries.measure,
     "bulkheads": bulkheads.measure,
+    "edges": edges.measure,
     "memory": memory.measure,
 }
 # These print their own figures, and need no gateway.

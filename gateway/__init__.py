@@ -32,6 +32,16 @@ The rules: pure decisions, no clock and no network
     rules/head.py         what is one whole, plain GET, and where requests end
     rules/body.py         where an answer's body ends
 
+The edges: a Config in, the text of another program's configuration out
+    edges/site.py         what every edge has to know of a site
+    edges/page.py         what newcomers see while no gateway answers
+    edges/haproxy.py      HAProxy: judges by itself what has one reading, and what is proven
+    edges/haproxyroom.py  one room of it: whose token counts, and what speaks against it
+    edges/haproxyserver.py  its last step: what upstreams are told
+    edges/nginx.py        nginx: asks a gateway, and keeps the verdict for a second
+    edges/caddy.py        Caddy: asks a gateway
+    edges/printing.py     what `waitroom edge` prints, and what it says besides
+
 The queue: the only speaker of Redis
     queue/store.py        one room's transitions, one method a script (queue/lua/)
     queue/scripts.py      the scripts, put together of what they name

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final, Never
+from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from gateway import config as configuration
+from gateway.edges.printing import KINDS, gateway_address, listen_address, printed
 from gateway.errors import ConfigError, WaitroomError
 from gateway.model import Config
 from gateway.overview import columns, overview
@@ -71,8 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="waitroom",
         description="A virtual waiting room: holds the crowd in a fair line so that what is behind it stands.",
-        epilog="Begin with deploy/waitroom.example.toml, then: waitroom keys new, waitroom check, waitroom serve. "
-        "Not there yet, and refused: edge.",
+        epilog="Begin with deploy/waitroom.example.toml, then: waitroom keys new, waitroom check, waitroom serve.",
     )
     parser.add_argument("--version", action="version", version=f"waitroom {importlib.metadata.version('waitroom')}")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -101,10 +101,10 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_rooms(commands.add_parser("rooms", help="look at rooms, or change one, through the operator port"))
 
-    edge = commands.add_parser("edge", help="print the configuration of an edge proxy (not there yet)")
-    edge.add_argument("kind", choices=["haproxy", "nginx", "caddy"])
-    _add_file(edge)
-    edge.set_defaults(run=_edge)
+    edge = commands.add_parser("edge", help="print the configuration of an edge proxy (docs/edges.md)")
+    kinds = edge.add_subparsers(required=True, metavar="kind")
+    for kind in KINDS:
+        _add_edge(kinds.add_parser(kind, help=f"for {kind}"), kind)
 
     commands.add_parser("demo", help="a crowd, a bank, and a gateway between them; --help for its own arguments")
     return parser
@@ -112,6 +112,23 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", default=DEFAULT_FILE, help=f"the configuration ({DEFAULT_FILE})")
+
+
+def _add_edge(parser: argparse.ArgumentParser, kind: str) -> None:
+    _add_file(parser)
+    parser.add_argument("--dev", action="store_true", help="for gateways that run with `serve --dev`")
+    where = "where it listens (80, or 443 with a certificate)"
+    parser.add_argument("--listen", metavar="[ADDRESS:]PORT", type=listen_address, help=where)
+    parser.add_argument("--certificate", metavar="FILE", help="certificate and key, if TLS ends at this edge")
+    parser.add_argument(
+        "--gateway",
+        metavar="HOST:PORT",
+        type=gateway_address,
+        action="append",
+        default=[],
+        help="a gateway as the edge reaches it; repeatable (default: [server] public, on this machine)",
+    )
+    parser.set_defaults(run=_edge, kind=kind)
 
 
 def _add_rooms(parser: argparse.ArgumentParser) -> None:
@@ -171,11 +188,23 @@ def _list_keys(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _edge(asked: argparse.Namespace) -> Never:
-    raise UsageError(
-        f"edge {asked.kind} is not there yet; until then the gateway proxies everything itself, and any edge may "
-        "terminate TLS before it."
-    )
+def _edge(asked: argparse.Namespace) -> int:
+    config = load(asked.file, dev=asked.dev)
+    where = {"listen": asked.listen, "certificate": asked.certificate, "gateways": asked.gateway}
+    found = printed(asked.kind, config, load_key_file, **where)
+    remarks = list(found.remarks)
+    for path, public_key in found.files:
+        try:
+            path.write_bytes(public_key)
+        except OSError as fault:
+            raise WaitroomError(
+                f"{path} cannot be written: {fault.strerror}; the edge reads the public key there."
+            ) from None
+        remarks.append(f"{path}: the public key that the edge reads; put a copy there on the edge's own machine")
+    for remark in remarks:
+        print(f"waitroom: {remark}", file=sys.stderr)
+    sys.stdout.write(found.text)
+    return 0
 
 
 def _demo(asked: argparse.Namespace) -> int:

@@ -46,7 +46,7 @@ LAYERS: list[set[str]] = [
         "config",
     },
     {"rules"},
-    {"metrics", "scrape", "part"},
+    {"metrics", "scrape", "part", "edges"},
     {"queue"},
     {"web", "drain"},
     {"instruments"},

@@ -172,27 +172,12 @@ def test_help_is_there(arguments: list[str], capsys: pytest.CaptureFixture[str])
     assert "usage: waitroom" in capsys.readouterr().out
 
 
-def test_help_says_what_is_not_there_yet(capsys: pytest.CaptureFixture[str]) -> None:
-    """Issue 2: it is refused, and nobody has to try to find out."""
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    told = " ".join(capsys.readouterr().out.split())
-    assert "Not there yet, and refused: edge." in told
-    assert "print the configuration of an edge proxy (not there yet)" in told
-
-
 def test_the_demo_reads_its_own_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     """`make demo ARGS=...` hands them on, options first or not."""
     with pytest.raises(SystemExit) as exited:
         main(["demo", "--help"])
     assert exited.value.code == 0
     assert "--without" in capsys.readouterr().out
-
-
-def test_what_is_not_built_yet_is_refused_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    """Issue 2: `edge` is refused with a sentence until it is there."""
-    assert main(["edge", "haproxy"]) == 2
-    assert "edge haproxy is not there yet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

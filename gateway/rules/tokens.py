@@ -68,10 +68,10 @@ class Keyring:
         # The very header bytes that we mint lead to a keyed hash: the usual token is verified without parsing them.
         self._macs: dict[Use, dict[bytes, Mac]] = {"ticket": {}, "admission": {}}
         for key in self._keys.values():
-            self._macs["ticket"][_header("HS256", key.kid)] = Mac(key.ticket_secret())
+            self._macs["ticket"][header_of("HS256", key.kid)] = Mac(key.ticket_secret())
             if isinstance(key.private, bytes):
-                self._macs["admission"][_header("HS256", key.kid)] = Mac(key.private)
-        self._ticket_header = _header("HS256", signing.kid)
+                self._macs["admission"][header_of("HS256", key.kid)] = Mac(key.private)
+        self._ticket_header = header_of("HS256", signing.kid)
         self._openings: dict[str, bytes] = {}  # room -> the part of a payload that is the same for all its tokens
         self._jwt = jwt.PyJWT(options={"enforce_minimum_key_length": True})
 
@@ -367,6 +367,11 @@ def _digest(text: str) -> bytes:
 _TO_BASE64: Final = bytes.maketrans(b"-_", b"+/")
 
 
-def _header(algorithm: Algorithm, kid: str) -> bytes:
+def cookie_name(use: Use, room: str, *, https: bool) -> str:
+    """The cookie that a room's tokens travel in; the prefix binds it to the host, and needs https."""
+    return f"{'__Host-' if https else ''}waitroom-{use}-{room}"
+
+
+def header_of(algorithm: Algorithm, kid: str) -> bytes:
     """The header segment, to the byte what PyJWT makes."""
     return base64url(compact_json({"alg": algorithm, "kid": kid, "typ": "JWT"}))

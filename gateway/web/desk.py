@@ -18,7 +18,7 @@ from gateway.queue.store import UNCONFIRMED_US
 from gateway.rules import policy
 from gateway.rules.headers import cookie_values
 from gateway.rules.policy import Credential
-from gateway.rules.tokens import Keyring, Refusal, Verified, VerifiedCache
+from gateway.rules.tokens import Keyring, Refusal, Verified, VerifiedCache, cookie_name
 
 NETWORK_UNCONFIRMED_MAX: Final = 20  # instant entries a network may have that never came back
 NETWORKS_MAX: Final = 10_000
@@ -170,9 +170,8 @@ class Desk:
         self.networks = Networks()
         self.waits = Waits()
         self.joins = JoinMeter(self.room.joins_per_s, queue.clock.monotonic)
-        prefix = "__Host-waitroom" if https else "waitroom"
-        self.ticket_cookie = f"{prefix}-ticket-{self.room.id}"
-        self.admission_cookie = f"{prefix}-admission-{self.room.id}"
+        self.ticket_cookie = cookie_name("ticket", self.room.id, https=https)
+        self.admission_cookie = cookie_name("admission", self.room.id, https=https)
         self._attributes = f"; Path=/; HttpOnly; SameSite=Lax{'; Secure' if https else ''}"
         self._message: dict[str, str] = {}
         self._message_at_s = 0.0
@@ -182,6 +181,11 @@ class Desk:
 
     def now_s(self) -> int:
         return int(self.queue.clock.now_s())
+
+    @property
+    def epoch_fields(self) -> dict[str, str]:
+        """What edges that verify admissions themselves have to hear: the lowest epoch whose admissions count."""
+        return {"Waitroom-Epoch": str(self.queue.memory.admission_epoch)}
 
     def room_state(self) -> RoomState:
         if self.queue.board is None or self.queue.is_stale():

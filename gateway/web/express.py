@@ -63,7 +63,8 @@ class RoomExpress:
         self._polls = polls
         self._clock = desk.queue.clock
         self._has_origins = bool(desk.room.origins)
-        self._board_head = ReadyHead("HTTP/1.1 200 OK", {"Content-Type": "application/json", **CACHEABLE})
+        self._board_epoch: dict[str, str] = {}
+        self._board_head = ReadyHead("", {})
         self._board = b""
         self._board_until_s = 0.0
         self._page_head = ReadyHead(
@@ -86,6 +87,10 @@ class RoomExpress:
         if monotonic_s > self._board_until_s:
             self._board_until_s = monotonic_s + BOARD_KEPT_S
             self._board = json.dumps(board_document(self._desk), separators=(",", ":"), ensure_ascii=False).encode()
+            if (epoch := self._desk.epoch_fields) != self._board_epoch:
+                self._board_epoch = epoch
+                fields = {"Content-Type": "application/json", **CACHEABLE, **epoch}
+                self._board_head = ReadyHead("HTTP/1.1 200 OK", fields)
         return self._board_head.of(len(self._board), self._clock.now_s()) + b"\r\n" + self._board
 
     def page(self, _fields: Fields) -> bytes | None:

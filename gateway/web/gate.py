@@ -202,7 +202,7 @@ class Gate:
         if asked.is_navigation and Ready.fits(request):  # the flood of first arrivals
             body = desk.page.body
             return Kind.PAGE, Ready(self._page_heads[room.id].of(len(body), self._wall_s()), body)
-        headers = held_headers(room)
+        headers = held_headers(room) | desk.epoch_fields
         if asked.is_navigation or asked.is_sent_form:
             shown = desk.posted_page if asked.is_sent_form else desk.page
             return Kind.PAGE, answers.page(shown, room.queueing_status, headers)

@@ -328,7 +328,8 @@ class Lobby:
     # --- board and page -----------------------------------------------------------------------------------------------
 
     async def _board(self, request: web.BaseRequest) -> web.StreamResponse:
-        return answers.json_answer(board_document(self.desk), headers={"Cache-Control": "public, max-age=1"})
+        headers = {"Cache-Control": "public, max-age=1", **self.desk.epoch_fields}
+        return answers.json_answer(board_document(self.desk), headers=headers)
 
     async def _page(self, request: web.BaseRequest) -> web.StreamResponse:
         return answers.page(self.desk.page, headers={"Cache-Control": "public, max-age=1"})

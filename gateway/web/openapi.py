@@ -177,6 +177,7 @@ def _headers() -> Json:
         "Waitroom-Room": one("The room's id; `-` where no admission is needed."),
         "Waitroom-State": one("`waiting` on the page that stands in place of a protected URL.", {"const": "waiting"}),
         "Waitroom-Lease": one("Seconds until the admission lapses unless it is used.", seconds),
+        "Waitroom-Epoch": one("For edges: admissions of a lower epoch count no more.", {"type": "string"}),
         "Waitroom-Subject": one("The visitor's id, a UUID; `-` where no admission is needed."),
         "Waitroom-Signature": one(
             't=<unix>,v1=<hex HMAC-SHA256(key, "t.room.subject")>; `-` where requests are not signed.',
@@ -286,7 +287,7 @@ def _board() -> Json:
     return {
         **_call("board", "room", "What the room publishes about itself.", _ANYONE),
         "responses": {
-            "200": {"description": "`public, max-age=1`.", "headers": _head("Cache-Control"), "content": content},
+            "200": {"description": "Public.", "headers": _head("Cache-Control", "Waitroom-Epoch"), "content": content},
             "404": _problem("There is no such room."),
         },
     }
@@ -353,7 +354,7 @@ def _published(name: str, about: str) -> Json:
 def _protected(method: str) -> Json:
     held = _problem("`admission-required`, or the waiting page for a navigation (with the status configured).")
     held["content"]["text/html"] = {"schema": {"type": "string"}}
-    held["headers"] = _head("Retry-After", "Waitroom-Room", "Waitroom-State", "Link")
+    held["headers"] = _head("Retry-After", "Waitroom-Room", "Waitroom-State", "Link", "Waitroom-Epoch")
     return {
         **_call(f"{method}Protected", "line", "Any protected route, with any method.", _ANYONE + _ADMISSION),
         "responses": {

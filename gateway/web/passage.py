@@ -68,6 +68,7 @@ class Passage:
             self._release(status, to_client)
             return
         newest = self.fresh[1] if self.fresh is not None else self.admission
+        to_client.append((b"Waitroom-Epoch", b"%d" % desk.queue.memory.admission_epoch))
         to_client.append((b"Waitroom-Lease", b"%d" % max(0, newest.expires_at_s - desk.now_s())))
         if self.fresh is None:
             return

@@ -18,6 +18,7 @@ import resource
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -58,6 +59,7 @@ PROBE_S: Final = 1.0
 START_PROBE_S: Final = 0.5
 # Requests leave few cycles behind, and 100,000 remembered tokens make each full collection dear: 5 of 45 us a poll.
 GC_THRESHOLD: Final = (25_000, 10, 50)
+REPLACED_WHY: Final = "replaced"  # in a roll, where siblings serve on
 FIRST_BOARD_S: Final = 0.005  # how often it is looked for at the start
 FLUSH_S: Final = 1.0
 FILES_BESIDE: Final = 400  # Redis, listeners, logs, connections to upstreams that rest
@@ -81,6 +83,7 @@ class Gateway:
         self._desks: dict[str, Desk] = {}
         self._files: dict[str, StateFile] = {}
         self._listeners: list[Listener] = []
+        self._writer = ThreadPoolExecutor(1)  # of figures: in order, and never two on one draft
         self._said = ("", "")
 
     async def start(self) -> None:
@@ -124,7 +127,7 @@ class Gateway:
         self._upstreams.begin_lame_duck()
         for listener in self._listeners:
             listener.begin_lame_duck()
-            if self._part is not None:  # its siblings accept; who connected here has the whole grace to ask
+            if why == REPLACED_WHY:  # its siblings accept; who connected here has the whole grace to ask
                 listener.accept_no_more()
         await asyncio.sleep(self.config.server.stop_grace_s)
         await asyncio.gather(*(listener.close(CLOSE_S) for listener in self._listeners))
@@ -134,7 +137,8 @@ class Gateway:
         await self._end()
         self._save_state()
         if self._folder is not None:
-            self._folder.write(str(os.getpid()), self.metrics.collect())
+            with contextlib.suppress(OSError):
+                await self._write_figures(self._folder)
         log.info("stopped")
 
     async def _flush(self) -> None:
@@ -257,11 +261,15 @@ class Gateway:
 
     async def _keep_figures(self, folder: Folder) -> None:
         while True:
-            await self._write_figures(folder)
+            try:
+                await self._write_figures(folder)
+            except OSError as fault:
+                log.error("figures_not_written", extra={"fault": str(fault)})  # noqa: TRY400
             await asyncio.sleep(FIGURES_S)
 
     async def _write_figures(self, folder: Folder) -> None:
-        await asyncio.to_thread(folder.write, str(os.getpid()), list(self.metrics.collect()))
+        figures = list(self.metrics.collect())
+        await asyncio.get_running_loop().run_in_executor(self._writer, folder.write, str(os.getpid()), figures)
 
     def _save_state(self) -> None:
         for room, file in self._files.items():
@@ -317,7 +325,12 @@ async def _serve(config: Config, part: Part | None) -> int:
     gc.set_threshold(*GC_THRESHOLD)
     if part is not None:
         gateway.owner.start(
-            part.follow(gateway.metrics.show_failed_reload, partial(told.put_nowait, "the parent ended")), "channel"
+            part.follow(
+                gateway.metrics.show_failed_reload,
+                partial(told.put_nowait, REPLACED_WHY),
+                partial(told.put_nowait, "the parent ended"),
+            ),
+            "channel",
         )
     await gateway.stop(await told.get())
     return 0

@@ -157,11 +157,12 @@ def load(file: str, *, dev: bool = False) -> Config:
 
 
 def _serve(asked: argparse.Namespace) -> int:
-    config = load(asked.file, dev=asked.dev)
     from gateway import app, workers  # noqa: PLC0415 - `check` and `keys` start in a moment because they do not need it
 
     if asked.worker is not None:
-        return app.serve(config, Part.parse(asked.worker))
+        part = Part.parse(asked.worker)
+        return app.serve(part.config(), part)
+    config = load(asked.file, dev=asked.dev)
     if config.server.workers == 1:
         return app.serve(config)
     command = [sys.executable, "-m", "gateway", "serve", asked.file, *(["--dev"] if asked.dev else []), "--worker"]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pickle
 import socket
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Final, Self
+from typing import IO, Final, Self
 
 from gateway.model import Config
 
 SERVING: Final = b"serving\n"
 REFUSED: Final = b"reload refused\n"
+REPLACED: Final = b"replaced\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,7 @@ class Part:
     public_fd: int
     operator_fd: int
     channel_fd: int
+    config_fd: int
     folder: str
 
     def text(self) -> str:
@@ -42,7 +47,9 @@ class Part:
             sock.setblocking(False)
         return pair
 
-    async def follow(self, on_refused: Callable[[], None], on_end: Callable[[], None]) -> None:
+    async def follow(
+        self, on_refused: Callable[[], None], on_replaced: Callable[[], None], on_end: Callable[[], None]
+    ) -> None:
         """Say that this worker serves; then hear of reloads that were refused, and of the parent's end."""
         reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=self.channel_fd))
         try:
@@ -50,9 +57,27 @@ class Part:
             while line := await reader.readline():
                 if line == REFUSED:
                     on_refused()
-            on_end()
+                elif line == REPLACED:
+                    on_replaced()
+        except OSError:
+            pass  # a parent that was killed before it had read: its end all the same
         finally:
             writer.close()
+            on_end()
+
+    def config(self) -> Config:
+        """What the parent found good, not what the file says by now."""
+        text = os.pread(self.config_fd, os.fstat(self.config_fd).st_size, 0)
+        config: Config = pickle.loads(text)  # noqa: S301  the parent's own words, in a file without a name
+        return config
+
+
+def kept(config: Config) -> IO[bytes]:
+    """A nameless file with the configuration, for workers to inherit."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115  it stays open as long as workers may be started
+    file.write(pickle.dumps(config))
+    file.flush()
+    return file
 
 
 def shared(config: Config, of: int) -> Config:

@@ -27,7 +27,7 @@ from typing import Final
 from gateway import logs
 from gateway.errors import WaitroomError
 from gateway.model import Config
-from gateway.part import REFUSED, SERVING, Part
+from gateway.part import REFUSED, REPLACED, SERVING, Part, kept
 from gateway.scrape import Folder
 from gateway.tasks import Owner
 from gateway.web.listener import bind_both
@@ -50,6 +50,7 @@ class Worker:
     process: asyncio.subprocess.Process
     channel: asyncio.StreamWriter
     began_s: float
+    stop_s: float  # what its own configuration allows it, not that of its successor
     came_up: asyncio.Future[bool]  # True: it serves; False: it ended before
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     is_retired: bool = False  # its end is wanted
@@ -64,6 +65,7 @@ class Parent:
 
     def __init__(self, config: Config, command: Sequence[str], load: Callable[[], Config]) -> None:
         self._config = config
+        self._kept = kept(config)
         self._command = command
         self._load = load
         self._watches = Owner()  # one for each process
@@ -92,6 +94,8 @@ class Parent:
             log.info("stopping", extra={"why": number.name, "workers": len(self._alive)})
         finally:
             await self._chores.close()
+            for sock in self._sockets:  # the last worker's end is the ports' end, too
+                sock.close()
             await asyncio.gather(*map(self._retire, self._alive))
             await self._watches.close()
         return 0
@@ -99,20 +103,37 @@ class Parent:
     # --- one worker ---------------------------------------------------------------------------------------------------
 
     async def _launch(self, slot: int) -> Worker | None:
-        """A new worker, which has taken over the slot; None where it ended before it served, or took too long."""
+        """A new worker that has taken over the slot; None where none can be made, it ended before it served, or took too long."""
+        try:
+            return await self._begin(slot)
+        except OSError as fault:  # no file, no memory, no program just now: as if it had ended at once
+            log.error("worker_not_started", extra={"slot": slot, "fault": str(fault)})  # noqa: TRY400
+            return None
+
+    async def _begin(self, slot: int) -> Worker | None:
         ours, theirs = socket.socketpair()
-        public_fd, operator_fd, channel_fd = fds = [one.fileno() for one in (*self._sockets, theirs)]
-        part = Part(slot, self._config.server.workers, public_fd, operator_fd, channel_fd, str(self._folder.path))
-        with theirs:
+        fds = [*(one.fileno() for one in (*self._sockets, theirs)), self._kept.fileno()]
+        public_fd, operator_fd, channel_fd, config_fd = fds
+        part = Part(
+            slot, self._config.server.workers, public_fd, operator_fd, channel_fd, config_fd, str(self._folder.path)
+        )
+        try:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
                 part.text(),
                 pass_fds=fds,
                 process_group=0,  # Ctrl-C is for the parent to hear
             )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours)
         came_up: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        worker = Worker(slot, process, writer, time.monotonic(), came_up)
+        worker = Worker(
+            slot, process, writer, time.monotonic(), self._config.server.stop_grace_s + CLOSE_S + MARGIN_S, came_up
+        )
         self._alive.add(worker)
         self._watches.start(self._watch(worker, reader), f"worker {process.pid}")
         await asyncio.wait((came_up,), timeout=READY_S)
@@ -131,7 +152,6 @@ class Parent:
         if not worker.came_up.done():
             worker.came_up.set_result(False)
         worker.channel.close()
-        await asyncio.to_thread(self._folder.bury, str(worker.pid))
         self._alive.discard(worker)
         worker.ended.set()
         if self._slots.get(worker.slot) is worker:
@@ -139,6 +159,10 @@ class Parent:
             if not worker.is_retired:
                 log.error("worker_died", extra={"slot": worker.slot, "pid": worker.pid, "status": status})
                 self._chores.start(self._replace(worker), f"slot {worker.slot}")
+        try:  # last: nobody who serves depends on a disk
+            await asyncio.to_thread(self._folder.bury, str(worker.pid))
+        except (OSError, ValueError) as fault:
+            log.error("figures_lost", extra={"pid": worker.pid, "fault": str(fault)})  # noqa: TRY400
 
     async def _replace(self, dead: Worker) -> None:
         """Another one for a worker that died; successors of those who die young wait longer and longer."""
@@ -152,13 +176,14 @@ class Parent:
                 if slot not in self._slots:
                     await self._launch(slot)
 
-    async def _retire(self, worker: Worker, grace_s: float | None = None) -> None:
+    async def _retire(self, worker: Worker, grace_s: float | None = None, *, is_replaced: bool = False) -> None:
         """Ask it to stop, wait for as long as that may take, then make it."""
         worker.is_retired = True
         if grace_s is None:
-            grace_s = self._config.server.stop_grace_s + CLOSE_S + MARGIN_S
-        with contextlib.suppress(ProcessLookupError):
-            worker.process.send_signal(signal.SIGTERM)
+            grace_s = worker.stop_s
+        if not is_replaced:
+            with contextlib.suppress(ProcessLookupError):
+                worker.process.send_signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(grace_s):
                 await worker.ended.wait()
@@ -186,15 +211,17 @@ class Parent:
 
     async def _roll(self, config: Config) -> None:
         before, self._config = self._config, config
+        kept_before, self._kept = self._kept, kept(config)
         for slot in range(config.server.workers):
             old = self._slots.get(slot)
             if await self._launch(slot) is None:
-                self._config = before
+                self._config, self._kept = before, kept_before
                 log.error("roll_ended", extra={"slot": slot, "meanwhile": "the workers that it did not reach serve on"})
                 self._tell(REFUSED)
                 return
             if old is not None:
-                await self._retire(old)
+                old.channel.write(REPLACED)
+                await self._retire(old, is_replaced=True)
         for slot in range(config.server.workers, before.server.workers):
             if slot in self._slots:
                 await self._retire(self._slots[slot])

@@ -181,6 +181,14 @@ async def test_a_faulty_configuration_is_refused_and_the_old_one_stays(
         await until(is_refused)
     assert children(gateway) == old
     assert (await ask(gateway)).endswith(b"the bank")
+    victim = min(old)
+    os.kill(victim, signal.SIGKILL)  # its successor must not take up what was refused
+
+    async def is_replaced() -> bool:
+        return len(children(gateway)) == WORKERS and victim not in children(gateway)
+
+    await until(is_replaced)
+    assert (await ask(gateway)).endswith(b"the bank")
 
     async def is_told() -> bool:
         return (await scraped(gateway, http))["waitroom_config_reload_success"] == 0
@@ -219,7 +227,11 @@ async def test_a_stop_lets_requests_end(gateway: Process, bank: ManualBank) -> N
     asking = asyncio.get_running_loop().create_task(ask(gateway))
     await is_asked.wait()
     gateway.signal(signal.SIGTERM)
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.1)
+    bank.play = None
+    late = await ask(gateway)  # within the grace: a balancer has not seen the 503 of /readyz yet
+    assert late.startswith(b"HTTP/1.1 200 ")
+    await asyncio.sleep(0.4)
     may_answer.set()
     assert (await asking).endswith(b"the bank")
     code, log = await gateway.end()

@@ -131,8 +131,19 @@ class Listener:
         """Accept no more, let what is in flight end within `grace_s`, then cut it."""
         self.is_lame_duck = True
         self.accept_no_more()
+        for one in self._idle():
+            one.force_close()
+        until_s = asyncio.get_running_loop().time() + grace_s
+        # aiohttp's own shutdown reads no more: uploads would stand still, and WebSockets hear nothing.
+        while self._web.connections and asyncio.get_running_loop().time() < until_s:
+            await asyncio.sleep(0.02)
+            for one in self._idle():
+                one.force_close()
         self._web.pre_shutdown()
-        await self._web.shutdown(grace_s)
+        await self._web.shutdown(0)
+
+    def _idle(self) -> list[Connection]:
+        return [one for one in self._web.connections if isinstance(one, Connection) and one.is_waiting()]
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         raw_headers = request.raw_headers
@@ -209,7 +220,7 @@ class Connection(web.RequestHandler):
         super().data_received(data)
         self._follow(data, before)
         # Most heads come in one segment and never get here with the waiter still waiting: no timer for them.
-        if self._is_waiting():
+        if self.is_waiting():
             self._head_bytes += len(data)
             if self._head_late is None and data:
                 self._head_late = self._loop.call_later(self._limits.head_timeout_s, self.force_close)
@@ -222,7 +233,7 @@ class Connection(web.RequestHandler):
 
     def _answer_at_once(self, data: bytes) -> bool:
         """Go the express way, where nothing else is under way on this connection and the client takes its answers."""
-        if not self._is_waiting() or self._paused or self._close or self._force_close:
+        if not self.is_waiting() or self._paused or self._close or self._force_close:
             return False
         if self._listener.is_lame_duck or len(data) > self._limits.header_bytes_max:
             return False
@@ -234,7 +245,7 @@ class Connection(web.RequestHandler):
         self._next_keepalive_close_time = self._loop.time() + self._limits.idle_timeout_s
         return True
 
-    def _is_waiting(self) -> bool:
+    def is_waiting(self) -> bool:
         """Every request so far was answered, and the task waits for the next one."""
         return self._waiter is not None and not self._waiter.done() and not self._messages
 

@@ -116,7 +116,7 @@ def test_a_run_cut_short_breaks_no_promise_and_says_how_many_wait(tmp_path: Path
     with demo(tmp_path, "--forever", "--seconds", "60", "--visitors", "900") as running:
         read_until(running, " 2 s |")
         running.send_signal(signal.SIGINT)
-        rest, _ = running.communicate(timeout=30)
+        rest, _ = running.communicate(timeout=90)
     assert running.returncode == 130, rest
     assert "no verdict" in rest
 

@@ -7,7 +7,8 @@ BIN := .venv/bin
 
 # PROGRAM:PACKAGE of Debian 12 that tests run for real.
 TEST_PROGRAMS := redis-server:redis-server redis-cli:redis-tools chromium:chromium javac:openjdk-17-jdk-headless njs:njs wrk:wrk \
-	haproxy:haproxy nginx:nginx caddy:caddy curl:curl openssl:openssl
+	haproxy:haproxy nginx:nginx caddy:caddy curl:curl openssl:openssl \
+	prometheus:prometheus promtool:prometheus
 
 # What builds the packages is pinned, too: new pips read the second variable for that, old ones the first.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
@@ -18,7 +19,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-test demo demo-without test test-wheel check bench faults lint format pictures clean
+.PHONY: help install install-test demo demo-without test test-wheel check bench faults lint format pictures dashboards clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +77,9 @@ bench: install-test ## ratios against an empty server on this machine; never par
 
 pictures: install-test ## docs/images anew, as people see the page; ARGS="--all FOLDER" for every state
 	$(BIN)/python -m tests.ui.pictures $(ARGS)
+
+dashboards: install-test ## deploy/grafana/*.json anew from dashboards.toml
+	$(BIN)/python deploy/grafana/dashboards.py
 
 # The suite against the wheel: in a new environment, and in a folder where the sources are not.
 WHEEL := build/wheel

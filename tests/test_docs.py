@@ -22,7 +22,7 @@ NOT_METRICS = {"waitroom_ui", "waitroom_signature", "waitroom_health"}
 
 LINK = re.compile(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
-FILE = re.compile(r"`((?:gateway|waitroom_ui|tests|deploy|docs|bench)/[\w./-]*)`")
+FILE = re.compile(r"`((?:gateway|waitroom_ui|tests|deploy|docs|bench|locustfiles)/[\w./-]*)`")
 TARGET = re.compile(r"(?:`|^|\s)make ([a-z][a-z-]*)(?=[\s`]|$)", re.MULTILINE)
 METRIC = re.compile(r"\bwaitroom_[a-z_]+\b")
 EVENT_ROW = re.compile(r"^\| ((?:`[a-z_]+`(?:, )?)+) \| ((?:`[\w./]+`(?:, )?)+) \|", re.MULTILINE)

@@ -22,6 +22,8 @@ from tests.deploy.prometheus import ALERTS, DEPLOY, RECORDS, Prometheus, faster
 from tests.serving import ROOM, Process, running
 from tests.web.gatewayfixture import ManualBank
 
+pytestmark = pytest.mark.faults  # a real Prometheus for half a minute, which other load upsets
+
 APP: Final = {"Waitroom-Transport": "header", "Content-Type": "application/json"}
 ARRIVALS_S: Final = 0.1
 PAUSE_S: Final = 0.25

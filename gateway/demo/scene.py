@@ -171,6 +171,8 @@ def main(arguments: Sequence[str]) -> int:
     """`waitroom demo ...`; SIGTERM ends it as Ctrl-C does, and everything it started is stopped first."""
     demo = _parse(arguments)
     raise_file_limit(demo.crowd.visitors)
+    # A shell that starts us in the background has us ignore Ctrl-C, and whoever ends us in another way would wait for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
     try:
         return uvloop.run(run_demo(demo))

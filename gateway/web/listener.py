@@ -140,7 +140,7 @@ class Listener:
             for one in self._idle():
                 one.force_close()
         self._web.pre_shutdown()
-        await self._web.shutdown(0)
+        await self._web.shutdown(0.01)  # not 0, which means for ever to aiohttp
 
     def _idle(self) -> list[Connection]:
         return [one for one in self._web.connections if isinstance(one, Connection) and one.is_waiting()]

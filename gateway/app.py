@@ -45,7 +45,7 @@ from gateway.tasks import Owner
 from gateway.web.control import Control
 from gateway.web.desk import Desk
 from gateway.web.gate import Gate, Surroundings
-from gateway.web.listener import Limits, Listener, bind_both
+from gateway.web.listener import CLOSE_S, Limits, Listener, bind_both
 from gateway.web.operator import OperatorPort
 from gateway.web.site import Site
 from gateway.web.upstream import Upstreams
@@ -63,7 +63,6 @@ REPLACED_WHY: Final = "replaced"  # in a roll, where siblings serve on
 FIRST_BOARD_S: Final = 0.005  # how often it is looked for at the start
 FLUSH_S: Final = 1.0
 FILES_BESIDE: Final = 400  # Redis, listeners, logs, connections to upstreams that rest
-CLOSE_S: Final = 10.0  # what is in flight when the listening sockets close may take this long
 
 
 class Gateway:
@@ -308,13 +307,13 @@ def read_keys(config: Config) -> Keyring:
 def serve(config: Config, part: Part | None = None) -> int:
     """Run a gateway, or one worker of it, until SIGTERM or SIGINT. Raises StartError and KeyFileError before it serves."""
     logs.set_up()
-    _raise_file_limit(config)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(config, part))
 
 
 async def _serve(config: Config, part: Part | None) -> int:
     gateway = Gateway(config, part)
+    _raise_file_limit(gateway.config)
     told: asyncio.Queue[str] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -324,6 +323,8 @@ async def _serve(config: Config, part: Part | None) -> int:
     gc.freeze()  # modules and pages live as long as the process: no collection need look at them
     gc.set_threshold(*GC_THRESHOLD)
     if part is not None:
+        if part.is_refused:
+            gateway.metrics.show_failed_reload()
         gateway.owner.start(
             part.follow(
                 gateway.metrics.show_failed_reload,

@@ -165,7 +165,17 @@ def _serve(asked: argparse.Namespace) -> int:
     config = load(asked.file, dev=asked.dev)
     if config.server.workers == 1:
         return app.serve(config)
-    command = [sys.executable, "-m", "gateway", "serve", asked.file, *(["--dev"] if asked.dev else []), "--worker"]
+    # -P: not a folder `gateway` that happens to lie where this was started.
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "gateway",
+        "serve",
+        asked.file,
+        *(["--dev"] if asked.dev else []),
+        "--worker",
+    ]
     return workers.run(config, command, partial(load, asked.file, dev=asked.dev))
 
 

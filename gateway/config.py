@@ -213,6 +213,7 @@ class _Build:
             idle_timeout_s=table.idle_timeout,
             signing_key=self._content(checked, "signing_key_file", read_hmac_key, b""),
             ca=self._content(checked, "ca_file", _read_certificates, ""),
+            ca_file=None if table.ca_file is None else str(self._path(table.ca_file).absolute()),
         )
 
     def _room(self, checked: Checked[RoomTable], draft: Draft) -> model.Room:

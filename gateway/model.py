@@ -80,6 +80,7 @@ class Upstream:
     idle_timeout_s: float = 300.0  # WebSockets and server-sent events without a byte either way
     signing_key: bytes = field(default=b"", repr=False)  # of Waitroom-Signature; empty = requests are not signed
     ca: str = ""  # certificates (PEM) that vouch for https:// URLs, in place of the system's
+    ca_file: str | None = None  # where they stand
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class Part:
     channel_fd: int
     config_fd: int
     folder: str
+    is_refused: bool  # the gateway's last reload
 
     def text(self) -> str:
         """As an argument of the worker's command."""

@@ -46,10 +46,18 @@ def burst_fault(burst: int, rate: Rate) -> str | None:
 
 
 def _worker_faults(draft: Draft) -> Iterator[str]:
-    if not (draft.server.has("workers") and draft.redis.has("url")):
+    if not draft.server.has("workers"):
         return
     workers = draft.server.table.workers
-    if workers > 1 and draft.redis.table.url == "embedded":
+    of_upstreams = [(one.key, one.table.max_in_flight) for one in draft.upstreams.values() if one.has("max_in_flight")]
+    of_rooms = [(one.key, one.table.max_in_flight) for one in draft.rooms if one.has("max_in_flight")]
+    for key, limit in (*of_upstreams, *of_rooms):
+        if limit is not None and limit < workers:
+            yield (
+                f"{key}.max_in_flight = {limit} with server.workers = {workers}: allowed: {workers} or more, "
+                "as it is divided among the workers, or fewer workers"
+            )
+    if workers > 1 and draft.redis.has("url") and draft.redis.table.url == "embedded":
         yield (
             f'server.workers = {workers} with redis.url = "embedded": allowed: 1, or the URL of a Redis or Valkey of its own: '
             "the embedded server belongs to one process"

@@ -1,7 +1,7 @@
 """One scrape for all workers of a gateway: what each has counted lies in a file of its own, and any of them adds up all.
 
 Theory of operation
-    State: a folder that the parent process makes empty. Each worker replaces its file once a second, before it answers a scrape,
+    State: a folder of the parent process's own. Each worker replaces its file once a second, before it answers a scrape,
     and when it stops. What ended workers counted is added into one file by the parent (`bury`), so that no counter ever falls: a
     fall is taken for a restart, and everything counted since would be counted again.
     Invariants: only what stands in a file is ever shown. Readers hold the folder's lock together, the parent alone: a worker's
@@ -14,11 +14,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from math import inf
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
@@ -37,7 +38,8 @@ SUMMED: Final = frozenset(
 )
 LEAST: Final = frozenset({"waitroom_redis_up", "waitroom_config_reload_success", "process_start_time_seconds"})
 ENDED: Final = "ended.json"
-LOCK: Final = "lock"
+LOCK: Final = "lock"  # of readers and the parent
+HOLD: Final = "held"  # by the parent, for as long as it lives
 
 
 class Folder:
@@ -45,13 +47,29 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._hold: IO[str] | None = None
 
-    def clear(self) -> None:
-        """Begin anew; what an earlier gateway left here is nobody's."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        for file in self.path.iterdir():
-            file.unlink()
+    def take(self) -> None:
+        """Begin anew, as the one parent at work beside this folder. Raises BlockingIOError while there is another.
+
+        What earlier parents left goes, so that workers which outlived theirs have nowhere to write.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._hold = (self.path.parent / HOLD).open("w")  # released when this process ends, however it ends
+        try:
+            fcntl.flock(self._hold, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.leave()
+            raise
+        for left in self.path.parent.iterdir():
+            if left.name != HOLD:
+                shutil.rmtree(left)
+        self.path.mkdir()
         (self.path / LOCK).touch()
+
+    def leave(self) -> None:
+        if self._hold is not None:
+            self._hold.close()
 
     def write(self, worker: str, families: Iterable[Metric]) -> None:
         _write(self.path / f"{worker}.json", families)

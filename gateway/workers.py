@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import time
@@ -25,18 +26,17 @@ from pathlib import Path
 from typing import Final
 
 from gateway import logs
-from gateway.errors import WaitroomError
+from gateway.errors import StartError, WaitroomError
 from gateway.model import Config
 from gateway.part import REFUSED, REPLACED, SERVING, Part, kept
 from gateway.scrape import Folder
 from gateway.tasks import Owner
-from gateway.web.listener import bind_both
+from gateway.web.listener import CLOSE_S, bind_both
 
 log = logging.getLogger("waitroom.workers")
 
 FOLDER: Final = "workers"
 READY_S: Final = 30.0  # a worker that has not begun to serve by then is given up
-CLOSE_S: Final = 10.0  # what is in flight when a worker stops, as in app.py
 MARGIN_S: Final = 5.0
 YOUNG_S: Final = 10.0  # who dies younger than this waits for its successor
 PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -72,15 +72,21 @@ class Parent:
         self._chores = Owner()  # replacing and rolling, which a stop ends at once
         self._alive: set[Worker] = set()
         self._slots: dict[int, Worker] = {}
-        self._changing = asyncio.Lock()  # of slots: a roll and a replacement must not both fill one
-        self._folder = Folder(Path(config.server.state_dir) / FOLDER)
+        self._changing = asyncio.Lock()  # of one slot: a roll and a replacement must not both fill it
+        self._rolling = asyncio.Lock()
+        self._reload_waits = False  # one that waits will read what is newest: more of them would roll for nothing
+        self._is_refused = False  # the last reload, as the next workers have to say, too
+        self._folder = Folder(Path(config.server.state_dir) / FOLDER / str(os.getpid()))
         self._sockets: tuple[socket.socket, ...] = ()
         self._died_young: dict[int, int] = {}  # in a row, by slot
 
     async def run(self, sockets: tuple[socket.socket, socket.socket]) -> int:
-        """`sockets`: public and operator port, listening."""
+        """`sockets`: public and operator port, listening. Raises StartError: `state_dir` is another gateway's, or nobody's."""
         self._sockets = sockets
-        self._folder.clear()
+        try:
+            self._folder.take()
+        except OSError as fault:
+            raise StartError(_folder_fault(self._folder.path, fault)) from fault
         told: asyncio.Queue[signal.Signals] = asyncio.Queue()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, told.put_nowait, number)
@@ -90,7 +96,9 @@ class Parent:
                 return 1
             log.info("workers_serving", extra={"workers": len(workers)})
             while (number := await told.get()) is signal.SIGHUP:
-                self._chores.start(self._reload(), "reload")
+                if not self._reload_waits:
+                    self._reload_waits = True
+                    self._chores.start(self._reload(), "reload")
             log.info("stopping", extra={"why": number.name, "workers": len(self._alive)})
         finally:
             await self._chores.close()
@@ -98,6 +106,7 @@ class Parent:
                 sock.close()
             await asyncio.gather(*map(self._retire, self._alive))
             await self._watches.close()
+            self._folder.leave()
         return 0
 
     # --- one worker ---------------------------------------------------------------------------------------------------
@@ -114,9 +123,8 @@ class Parent:
         ours, theirs = socket.socketpair()
         fds = [*(one.fileno() for one in (*self._sockets, theirs)), self._kept.fileno()]
         public_fd, operator_fd, channel_fd, config_fd = fds
-        part = Part(
-            slot, self._config.server.workers, public_fd, operator_fd, channel_fd, config_fd, str(self._folder.path)
-        )
+        folder, of = str(self._folder.path), self._config.server.workers
+        part = Part(slot, of, public_fd, operator_fd, channel_fd, config_fd, folder, self._is_refused)
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -181,7 +189,9 @@ class Parent:
         worker.is_retired = True
         if grace_s is None:
             grace_s = worker.stop_s
-        if not is_replaced:
+        if is_replaced:
+            worker.channel.write(REPLACED)
+        else:
             with contextlib.suppress(ProcessLookupError):
                 worker.process.send_signal(signal.SIGTERM)
         try:
@@ -197,7 +207,8 @@ class Parent:
 
     async def _reload(self) -> None:
         """Roll the workers onto the configuration as it is now; a faulty one is refused, and all stays as it was."""
-        async with self._changing:
+        async with self._rolling:
+            self._reload_waits = False
             try:
                 config = await asyncio.to_thread(self._load)
                 faults = _fixed_faults(self._config, config)
@@ -205,31 +216,35 @@ class Parent:
                 faults = [str(fault)]
             if faults:
                 log.error("reload_refused", extra={"faults": "; ".join(faults)})
-                self._tell(REFUSED)
-                return
-            await self._roll(config)
+                self._refuse()
+            else:
+                await self._roll(config)
 
     async def _roll(self, config: Config) -> None:
-        before, self._config = self._config, config
-        kept_before, self._kept = self._kept, kept(config)
+        before, kept_before, was_refused = self._config, self._kept, self._is_refused
+        self._config, self._kept, self._is_refused = config, kept(config), False
         for slot in range(config.server.workers):
-            old = self._slots.get(slot)
-            if await self._launch(slot) is None:
-                self._config, self._kept = before, kept_before
+            async with self._changing:
+                old = self._slots.get(slot)
+                new = await self._launch(slot)
+            if new is None:
+                self._kept.close()
+                self._config, self._kept, self._is_refused = before, kept_before, was_refused
                 log.error("roll_ended", extra={"slot": slot, "meanwhile": "the workers that it did not reach serve on"})
-                self._tell(REFUSED)
+                self._refuse()
                 return
             if old is not None:
-                old.channel.write(REPLACED)
                 await self._retire(old, is_replaced=True)
+        kept_before.close()
         for slot in range(config.server.workers, before.server.workers):
             if slot in self._slots:
                 await self._retire(self._slots[slot])
         log.info("reloaded", extra={"workers": config.server.workers, "config": config.digest})
 
-    def _tell(self, word: bytes) -> None:
+    def _refuse(self) -> None:
+        self._is_refused = True
         for worker in self._slots.values():
-            worker.channel.write(word)
+            worker.channel.write(REFUSED)
 
 
 def _fixed_faults(before: Config, after: Config) -> list[str]:
@@ -246,6 +261,12 @@ def _fixed_faults(before: Config, after: Config) -> list[str]:
     if after.server.workers < 2:
         faults.append("server.workers cannot become 1 while the gateway runs: restart it")
     return faults
+
+
+def _folder_fault(path: Path, fault: OSError) -> str:
+    if isinstance(fault, BlockingIOError):
+        return f"another gateway works in {path.parent.parent}: give each its own server.state_dir"
+    return f"cannot write in {path.parent}: {fault.strerror}: make server.state_dir a folder that this user may write"
 
 
 def run(config: Config, command: Sequence[str], load: Callable[[], Config]) -> int:

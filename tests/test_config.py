@@ -15,8 +15,8 @@ from gateway.environment import variables
 from gateway.model import Bypass, Match, Rate, Role
 from gateway.overview import overview
 from gateway.reference import reference
+from tests.authority import Authority
 from tests.documents import GOOD, SECRET, faults, furnish, load, only, with_room
-from tests.web.test_upstream_tls import Authority
 
 EXAMPLE: Final = Path(__file__).parent.parent / "deploy" / "waitroom.example.toml"
 

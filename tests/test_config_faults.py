@@ -162,6 +162,7 @@ SERVER_FAULTS: Final = [
     ('scheme = "http"', 'server.scheme = "http": allowed: "https", or "http" with --dev'),
     ('scheme = "h2"', 'server.scheme = "h2": allowed'),
     ("workers = 0", "server.workers = 0: allowed: a whole number of processes"),
+    ("workers = 201", "upstreams.bank.max_in_flight = 200 with server.workers = 201: allowed: 201 or more"),
     ('header_bytes_max = "32k"', 'server.header_bytes_max = "32k": allowed: a number and B, KiB or MiB'),
     ('header_bytes_max = "1KiB"', 'from "8KiB" to "1MiB"'),
     ('stop_grace = "1d"', "server.stop_grace"),

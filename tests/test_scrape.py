@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from math import inf
 from pathlib import Path
 
@@ -29,10 +30,11 @@ class Counted:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    made = Folder(tmp_path / "workers")
-    made.clear()
-    return made
+def folder(tmp_path: Path) -> Iterator[Folder]:
+    made = Folder(tmp_path / "workers" / "1")
+    made.take()
+    yield made
+    made.leave()
 
 
 def shown(folder: Folder) -> dict[str, float]:
@@ -90,10 +92,23 @@ def test_what_ended_workers_counted_stays_and_their_gauges_go(folder: Folder) ->
 
 
 def test_a_gateway_begins_with_nothing_of_the_one_before(folder: Folder) -> None:
-    """What a killed parent left behind is no figure of the next one."""
+    """What a killed parent left behind is no figure of the next one, nor what workers that outlived it still count."""
     Counted().write(folder, "1")
-    folder.clear()
-    assert folder.read() == []
+    folder.leave()
+    following = Folder(folder.path.with_name("2"))
+    following.take()
+    assert following.read() == []
+    with pytest.raises(FileNotFoundError):
+        Counted().write(folder, "1")
+    following.leave()
+
+
+def test_two_parents_never_share_a_folder(folder: Folder) -> None:
+    """Two gateways by mistake on one `state_dir` must not add up to one."""
+    with pytest.raises(BlockingIOError):
+        Folder(folder.path.with_name("2")).take()
+    Counted().write(folder, "1")
+    assert folder.read(), "the one who was refused took nothing away"
 
 
 def test_no_reader_ever_sees_a_count_fall_or_twice(folder: Folder) -> None:

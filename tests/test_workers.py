@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import signal
+import sys
 import time
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.conftest import RedisServer
+from tests.conftest import RedisServer, free_port
 from tests.serving import Process
 from tests.web.gatewayfixture import ManualBank
 
@@ -70,6 +73,15 @@ async def scraped(gateway: Process, http: aiohttp.ClientSession) -> dict[str, fl
     async with http.get(f"http://127.0.0.1:{gateway.operator}/metrics") as answer:
         text = await answer.text()
     return {name: float(value) for name, value in re.findall(r"^(\w+(?:\{[^}]*\})?) (\S+)$", text, re.MULTILINE)}
+
+
+async def served(file: Path) -> tuple[int, str]:
+    """The exit code and the words of a gateway that ends by itself."""
+    command = (sys.executable, "-m", "gateway", "serve", str(file), "--dev")
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=STDOUT)
+    said, _ = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+    assert process.returncode is not None
+    return process.returncode, said.decode()
 
 
 async def ask(gateway: Process) -> bytes:
@@ -181,11 +193,11 @@ async def test_a_faulty_configuration_is_refused_and_the_old_one_stays(
         await until(is_refused)
     assert children(gateway) == old
     assert (await ask(gateway)).endswith(b"the bank")
-    victim = min(old)
-    os.kill(victim, signal.SIGKILL)  # its successor must not take up what was refused
+    for victim in old:
+        os.kill(victim, signal.SIGKILL)  # their successors must not take up what was refused, and still say that it was
 
     async def is_replaced() -> bool:
-        return len(children(gateway)) == WORKERS and victim not in children(gateway)
+        return len(children(gateway)) == WORKERS and not children(gateway) & old
 
     await until(is_replaced)
     assert (await ask(gateway)).endswith(b"the bank")
@@ -194,6 +206,7 @@ async def test_a_faulty_configuration_is_refused_and_the_old_one_stays(
         return (await scraped(gateway, http))["waitroom_config_reload_success"] == 0
 
     await until(is_told)
+    old = children(gateway)
     gateway.file.write_text(good)
     gateway.signal(signal.SIGHUP)
 
@@ -201,6 +214,56 @@ async def test_a_faulty_configuration_is_refused_and_the_old_one_stays(
         return (await scraped(gateway, http))["waitroom_config_reload_success"] == 1 and not children(gateway) & old
 
     await until(is_well)
+
+
+async def test_a_storm_of_reloads_is_two_rolls(gateway: Process, http: aiohttp.ClientSession) -> None:
+    """The one under way, and one more for what may have changed since it read the file."""
+    for _ in range(20):
+        gateway.signal(signal.SIGHUP)
+        await asyncio.sleep(0.01)
+
+    async def is_reloaded() -> bool:
+        return gateway.log.read_text().count(" reloaded ") == 2
+
+    await until(is_reloaded)
+    gateway.signal(signal.SIGTERM)
+    _, log = await gateway.end()
+    assert log.count(" reloaded ") == 2
+
+
+async def test_a_worker_that_dies_in_a_roll_is_replaced_before_the_roll_is_over(
+    gateway: Process, bank: ManualBank, http: aiohttp.ClientSession
+) -> None:
+    """Promise 11: a roll that waits for one worker's last request leaves no other slot empty."""
+    is_asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def slowly(_request: web.BaseRequest) -> web.StreamResponse:
+        is_asked.set()
+        await may_answer.wait()
+        return web.Response(body=b"the bank")
+
+    bank.play = slowly
+    asking = asyncio.get_running_loop().create_task(ask(gateway))
+    await is_asked.wait()
+    bank.play = None
+    gateway.signal(signal.SIGHUP)
+
+    async def waits_for_an_old_one() -> bool:
+        log = gateway.log.read_text()
+        return log.count(" stopping ") == log.count(" stopped") + 1 and len(children(gateway)) == WORKERS + 1
+
+    await until(waits_for_an_old_one)
+    victim = max(children(gateway))  # it serves already, else nobody would have been asked to stop
+    os.kill(victim, signal.SIGKILL)
+
+    async def is_replaced() -> bool:
+        return len(children(gateway)) == WORKERS + 1 and victim not in children(gateway)
+
+    await until(is_replaced)
+    assert " worker_died " in gateway.log.read_text()
+    assert " reloaded " not in gateway.log.read_text()
+    may_answer.set()
+    assert (await asking).endswith(b"the bank")
 
 
 async def test_workers_end_with_their_parent(gateway: Process) -> None:
@@ -251,6 +314,41 @@ async def test_a_gateway_whose_workers_cannot_start_does_not(tmp_path: Path, ban
         await asyncio.to_thread(evicting.kill)
     assert code == 1
     assert "this Redis may not be used" in log
+
+
+async def test_two_gateways_in_one_folder_are_refused(gateway: Process, http: aiohttp.ClientSession) -> None:
+    """What both counted would stand in each one's figures."""
+    text = gateway.file.read_text()
+    for port in (gateway.public, gateway.operator):
+        text = text.replace(f":{port}", f":{free_port()}")
+    other = gateway.file.with_name("other.toml")
+    other.write_text(text)
+    code, log = await served(other)
+    assert code == 1
+    assert "another gateway works in" in log
+    assert (await ask(gateway)).endswith(b"the bank")
+    assert await scraped(gateway, http)
+
+
+async def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path, valkey: RedisServer, bank: ManualBank) -> None:
+    """Promise 14: one sentence, no traceback."""
+    gateway = Process(tmp_path, valkey.url, bank.url, workers=WORKERS)
+    state = tmp_path / f"state-{gateway.public}"
+    state.mkdir()
+    (state / "workers").write_text("a file where the folder should be")
+    code, log = await served(gateway.file)
+    assert code == 1
+    assert "make server.state_dir a folder that this user may write" in log
+    assert "Traceback" not in log
+
+
+async def test_figures_that_cannot_be_added_up_are_no_figures(gateway: Process, http: aiohttp.ClientSession) -> None:
+    """A scrape without some workers would look like counters that fell; the gateway serves on."""
+    shutil.rmtree(gateway.file.with_name(f"state-{gateway.public}"))
+    async with http.get(f"http://127.0.0.1:{gateway.operator}/metrics") as answer:
+        assert answer.status == 503
+        assert "cannot be added up in server.state_dir" in (await answer.json())["detail"]
+    assert (await ask(gateway)).endswith(b"the bank")
 
 
 async def test_the_embedded_server_is_for_one_process(tmp_path: Path, bank: ManualBank) -> None:

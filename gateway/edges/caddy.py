@@ -22,6 +22,9 @@ from gateway.edges.site import (
     addresses,
     commented,
     host_text,
+    is_tls,
+    quoted,
+    trust,
 )
 from gateway.model import Upstream
 
@@ -38,12 +41,7 @@ def _opening(site: Site) -> Iterator[str]:
     yield "# Caddy before waitroom, printed by `waitroom edge caddy`; docs/edges.md explains every part."
     yield "#"
     yield from commented("Print it again whenever waitroom.toml changes. It holds no secret: gateways sign.")
-    if not site.config.server.trusted_proxies:
-        yield "#"
-        yield from commented(
-            "[server] trusted_proxies of waitroom.toml is empty: name this machine there, else gateways take the edge for "
-            "the visitor."
-        )
+    yield from trust(site)
 
 
 def _options() -> Iterator[str]:
@@ -77,13 +75,15 @@ def _to_upstream(site: Site, upstream: Upstream) -> Iterator[str]:
     # $9 is no group, hence nothing: an empty replacement would be taken for a missing one.
     yield f'\trequest_header Cookie "{OUR_COOKIE}" $9'
     yield '\trequest_header Cookie "^[; ]+" $9'
-    scheme = "https://" if addresses(upstream)[0].is_tls else ""
+    scheme = "https://" if is_tls(upstream) else ""
     yield f"\treverse_proxy {' '.join(f'{scheme}{address}' for address in addresses(upstream))} {{"
     yield f"\t\theader_up X-Forwarded-Proto {site.scheme}"
     yield from (f"\t\theader_down -{name}" for name in FIELDS)
     yield "\t\ttransport http {"
     yield f"\t\t\tdial_timeout {upstream.connect_timeout_s * 1000:.0f}ms"
     yield f"\t\t\tresponse_header_timeout {upstream.read_timeout_s * 1000:.0f}ms"
+    if upstream.ca_file is not None:
+        yield f"\t\t\ttls_trusted_ca_certs {quoted(upstream.ca_file)}"
     yield "\t\t}"
     yield "\t}"
     yield "}"

@@ -20,7 +20,7 @@ from typing import Final
 from gateway.edges import haproxyroom
 from gateway.edges.haproxyserver import REST_OF_COOKIE, SUBJECTS, forwarded, open_backend, quoted
 from gateway.edges.page import STATIC_PAGE
-from gateway.edges.site import AUTH, PLAIN_TARGET, PROBLEM, RETRY_S, Site, commented, host_text
+from gateway.edges.site import AUTH, PLAIN_TARGET, PROBLEM, RETRY_S, Site, commented, host_text, trust
 from gateway.rules.tokens import header_of
 
 GATEWAYS: Final = "waitroom_gateways"
@@ -81,12 +81,7 @@ def _opening(site: Site) -> Iterator[str]:
             "keep it root:root 0600, out of version control and backups that others read. HAProxy reads it as root, "
             "before it changes its user."
         )
-    if not site.config.server.trusted_proxies:
-        yield "#"
-        yield from commented(
-            "[server] trusted_proxies of waitroom.toml is empty: name this machine there, else gateways take the edge for "
-            "the visitor, and count all visitors as one network."
-        )
+    yield from trust(site)
 
 
 def _global(site: Site) -> Iterator[str]:

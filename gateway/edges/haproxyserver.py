@@ -46,12 +46,12 @@ def servers(upstream: Upstream, whole: int) -> Iterator[str]:
     yield f"    timeout server {upstream.read_timeout_s * 1000:.0f}ms"
     yield f"    timeout tunnel {upstream.idle_timeout_s * 1000:.0f}ms"
     yield f"    default-server check inter 2s maxconn {share(whole, upstream)} init-addr last,libc,none"
+    ca = "@system-ca" if upstream.ca_file is None else quoted(upstream.ca_file)
     for index, address in enumerate(addresses(upstream)):
-        tls = f" ssl verify required ca-file @system-ca sni str({address.host})" if address.is_tls else ""
+        tls = f" ssl verify required ca-file {ca} sni str({address.host})" if address.is_tls else ""
         yield f"    server s{index} {address}{tls}"
 
 
 def quoted(text: str) -> str:
-    """Strong quotes: nothing inside means anything to HAProxy."""
-    assert "'" not in text, text
-    return f"'{text}'"
+    """Strong quotes: nothing inside means anything to HAProxy. They end at an apostrophe, which stands between two of them."""
+    return "'" + text.replace("'", "'\\''") + "'"

@@ -23,12 +23,16 @@ from gateway.edges.site import (
     addresses,
     commented,
     host_text,
+    is_tls,
+    quoted,
+    trust,
 )
 from gateway.model import Upstream
 
 CACHE: Final = "/var/cache/waitroom-edge"
 GATEWAYS: Final = "waitroom_gateways"
 VERDICT_S: Final = 1
+SYSTEM_CA: Final = "/etc/ssl/certs/ca-certificates.crt"
 COOKIES_MAX: Final = 6  # of ours in one request; more are the upstream's to ignore
 
 
@@ -45,12 +49,7 @@ def _opening(site: Site) -> Iterator[str]:
         "Save it as /etc/nginx/conf.d/waitroom.conf (it belongs into the http block), and print it again whenever "
         "waitroom.toml changes. It holds no secret: gateways sign."
     )
-    if not site.config.server.trusted_proxies:
-        yield "#"
-        yield from commented(
-            "[server] trusted_proxies of waitroom.toml is empty: name this machine there, else gateways take the edge for "
-            "the visitor."
-        )
+    yield from trust(site)
 
 
 def _maps(site: Site) -> Iterator[str]:
@@ -289,12 +288,14 @@ def _to_upstream(site: Site, upstream: Upstream, shown: dict[str, str]) -> Itera
     yield f"        proxy_connect_timeout {upstream.connect_timeout_s * 1000:.0f}ms;"
     yield f"        proxy_read_timeout {upstream.read_timeout_s * 1000:.0f}ms;"
     yield f"        proxy_send_timeout {upstream.write_timeout_s * 1000:.0f}ms;"
-    tls = addresses(upstream)[0].is_tls
+    tls = is_tls(upstream)
     if tls:
+        name = addresses(upstream)[0].host
         yield "        proxy_ssl_server_name on;"
-        yield f"        proxy_ssl_name {addresses(upstream)[0].host};"
+        yield f"        proxy_ssl_name {name};  # one name for all its servers"
         yield "        proxy_ssl_verify on;"
-        yield "        proxy_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;"
+        yield "        proxy_ssl_verify_depth 5;"
+        yield f"        proxy_ssl_trusted_certificate {quoted(upstream.ca_file or SYSTEM_CA)};"
     yield f"        proxy_pass {'https' if tls else 'http'}://{_name(upstream)}$request_uri;"
 
 

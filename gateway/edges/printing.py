@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from gateway.edges.caddy import caddy
 from gateway.edges.haproxy import haproxy, holds_secrets
 from gateway.edges.nginx import nginx
-from gateway.edges.site import Address, site_of
+from gateway.edges.site import TRUST, Address, site_of
 from gateway.model import Config
 from gateway.rules.keys import Key
 
@@ -54,10 +54,6 @@ def printed(
     return Printed(haproxy(site, files), tuple(remarks), contents)
 
 
-TRUST: Final = (
-    "[server] trusted_proxies is empty: name the edge there, else gateways take it for the visitor and believe nothing "
-    "that it says of one"
-)
 SECRECY: Final = (
     "what is printed holds secret keys: keep it readable by root alone "
     "(umask 077; waitroom edge haproxy > /etc/haproxy/haproxy.cfg)"

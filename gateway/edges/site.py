@@ -6,6 +6,7 @@ gateway's to judge. So an edge may know less than `rules/routes.py`, and is neve
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +40,10 @@ FIELDS: Final = (
 )
 AUTH: Final = "/_waitroom/auth"
 RETRY_S: Final = 5
+TRUST: Final = (
+    "[server] trusted_proxies of waitroom.toml is empty: name the edge there, else gateways take it for the visitor, believe "
+    "nothing that it says of one, and count all visitors as one network"
+)
 PROBLEM: Final = (
     '{"type":"unreachable","title":"The line cannot be reached just now","status":503,"detail":"try again in a moment"}'
 )
@@ -160,6 +165,14 @@ def addresses(upstream: Upstream) -> list[Address]:
     return found
 
 
+def is_tls(upstream: Upstream) -> bool:
+    """Raises EdgeError for http:// and https:// together, which edges but HAProxy cannot balance over."""
+    kinds = {address.is_tls for address in addresses(upstream)}
+    if len(kinds) > 1:
+        raise EdgeError(f"upstreams.{upstream.name}.urls: http:// or https:// for all, as this edge speaks one of them")
+    return True in kinds
+
+
 def host_text(host: str) -> str:
     """A host of the configuration as a Host header spells it."""
     return f"[{host}]" if ":" in host else host
@@ -200,6 +213,18 @@ def _ways(room: Room) -> Iterator[Way]:
             path = rule.path if folder is None else folder
             if _PLAIN.fullmatch(path):
                 yield Way(path, folder is not None)
+
+
+def trust(site: Site) -> Iterator[str]:
+    """What gateways must be told of this edge, while they are not."""
+    if not site.config.server.trusted_proxies:
+        yield "#"
+        yield from commented(f"{TRUST}.")
+
+
+def quoted(text: str) -> str:
+    """A word of nginx and Caddy, whatever stands in it."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def commented(text: str, width: int = 110) -> list[str]:

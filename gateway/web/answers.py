@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 import waitroom_ui
 
 NO_STORE: Final = "no-store"
+CACHEABLE: Final = {"Cache-Control": "public, max-age=1"}
 TITLES: Final = {
     "admission-required": "This route has a line: join it to be let in",
     "admission-ended": "This place was used or given up",
@@ -40,11 +41,15 @@ def answer(
     return web.Response(status=status, body=body, headers=merged)
 
 
+def json_text(document: object) -> str:
+    """Without a byte that says nothing."""
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+
+
 def json_answer(
     document: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | CIMultiDict[str] | None = None
 ) -> web.Response:
-    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
-    return answer(status, text.encode(), "application/json", headers)
+    return answer(status, json_text(document).encode(), "application/json", headers)
 
 
 def problem(

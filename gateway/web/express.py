@@ -7,7 +7,6 @@ answer itself (`docs/performance.md`). None means: not so simple, ask the usual 
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable
 from time import perf_counter
@@ -16,12 +15,12 @@ from typing import Final
 from gateway.metrics import Kind
 from gateway.model import Ticket
 from gateway.rules.head import plain_fields
+from gateway.web import answers
 from gateway.web.desk import Desk
 from gateway.web.place import board_document
 from gateway.web.poll import Polls
 from gateway.web.ready import ReadyHead
 
-CACHEABLE: Final = {"Cache-Control": "public, max-age=1"}
 BOARD_KEPT_S: Final = 0.1  # boards are read every 0.25 s, and may be cached for 1 s
 Fields = dict[bytes, bytes]
 
@@ -68,7 +67,7 @@ class RoomExpress:
         self._board = b""
         self._board_until_s = 0.0
         self._page_head = ReadyHead(
-            "HTTP/1.1 200 OK", {"Content-Type": "text/html; charset=utf-8", **desk.page.headers, **CACHEABLE}
+            "HTTP/1.1 200 OK", {"Content-Type": "text/html; charset=utf-8", **desk.page.headers, **answers.CACHEABLE}
         )
         self._mark = f"{desk.ticket_cookie}=".encode()
         self._names = (desk.ticket_cookie.encode(), desk.admission_cookie.encode())
@@ -86,10 +85,10 @@ class RoomExpress:
         monotonic_s = self._clock.monotonic()
         if monotonic_s > self._board_until_s:
             self._board_until_s = monotonic_s + BOARD_KEPT_S
-            self._board = json.dumps(board_document(self._desk), separators=(",", ":"), ensure_ascii=False).encode()
+            self._board = answers.json_text(board_document(self._desk)).encode()
             if (epoch := self._desk.epoch_fields) != self._board_epoch:
                 self._board_epoch = epoch
-                fields = {"Content-Type": "application/json", **CACHEABLE, **epoch}
+                fields = {"Content-Type": "application/json", **answers.CACHEABLE, **epoch}
                 self._board_head = ReadyHead("HTTP/1.1 200 OK", fields)
         return self._board_head.of(len(self._board), self._clock.now_s()) + b"\r\n" + self._board
 

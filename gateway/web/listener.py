@@ -30,6 +30,7 @@ from gateway.web.ready import Ready
 
 log = logging.getLogger("waitroom")
 
+CLOSE_S: Final = 10.0  # what is in flight when the listening sockets close may take this long
 FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Express = Callable[[bytes], bytes | None]  # a whole request in, its whole answer out; None: the handler knows

@@ -328,8 +328,8 @@ class Lobby:
     # --- board and page -----------------------------------------------------------------------------------------------
 
     async def _board(self, request: web.BaseRequest) -> web.StreamResponse:
-        headers = {"Cache-Control": "public, max-age=1", **self.desk.epoch_fields}
+        headers = {**answers.CACHEABLE, **self.desk.epoch_fields}
         return answers.json_answer(board_document(self.desk), headers=headers)
 
     async def _page(self, request: web.BaseRequest) -> web.StreamResponse:
-        return answers.page(self.desk.page, headers={"Cache-Control": "public, max-age=1"})
+        return answers.page(self.desk.page, headers=answers.CACHEABLE)

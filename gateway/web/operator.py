@@ -27,6 +27,7 @@ from gateway.errors import Unreachable
 from gateway.model import NUMBER_MAX, Operator, Role, SettingsRecord
 from gateway.rules.settings import Fault, patched
 from gateway.rules.tokens import id_of
+from gateway.web.answers import json_text
 
 log = logging.getLogger("waitroom")
 
@@ -123,7 +124,10 @@ class OperatorPort:
         if self._is_local and not self._is_own_host(request):
             return _FOREIGN_HOST
         if path == "/metrics":
-            body, content_type = await self._scraped(request.headers.get("Accept", ""))
+            try:
+                body, content_type = await self._scraped(request.headers.get("Accept", ""))
+            except OSError as fault:  # a sum without some of the workers would look like counters that fell
+                return Problem(503, f"The figures of all workers cannot be added up in server.state_dir: {fault}")
             return web.Response(body=body, headers={**_HEADERS, "Content-Type": content_type})
         page = waitroom_ui.console()
         return web.Response(body=page.body, headers={**_HEADERS, **page.headers})
@@ -291,9 +295,10 @@ def _json(
     headers: Mapping[str, str] | None = None,
     content_type: str = "application/json",
 ) -> web.Response:
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return web.Response(
-        body=text.encode(), status=status, headers={**_HEADERS, **(headers or {}), "Content-Type": content_type}
+        body=json_text(body).encode(),
+        status=status,
+        headers={**_HEADERS, **(headers or {}), "Content-Type": content_type},
     )
 
 

@@ -6,7 +6,6 @@ says the same in full, and a test holds the two together.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +13,7 @@ from typing import Final
 from gateway.model import Code, Standing, Ticket
 from gateway.rules import policy
 from gateway.rules.board import STALE_AFTER_S, Board
+from gateway.web import answers
 from gateway.web.desk import Desk
 from gateway.web.place import UNTIMED, message, stamp
 from gateway.web.ready import Ready, ReadyHead
@@ -114,7 +114,7 @@ class Polls:
         desk, monotonic_s = self._desk, self._monotonic()
         room_state = board.room_state(desk.room.waiting_max)
         shared = {"room_state": room_state.value, "message": message(desk), "as_of": stamp(board.census.now / 1e6)}
-        closing = json.dumps(shared, separators=(",", ":"), ensure_ascii=False)[1:]
+        closing = answers.json_text(shared)[1:]
         fixed = '"stale":false,"provisional":false,"claim_in_ms":null,"lease_until":null,"cause":null'
         expected_s = board.expected_s(0)
         return _Form(

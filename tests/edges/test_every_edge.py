@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from gateway.edges.printing import KINDS
+from tests.authority import Authority
 from tests.edges.edgefixture import TRUSTED, OpenEdge, admitted, edge_opener
 from tests.edges.hostile import passed_a_gateway
 from tests.web.gatewayfixture import (
     SHUT,
+    ManualBank,
     OpenHouse,
     house_opener,
     protecting,
@@ -45,6 +48,29 @@ async def test_a_websocket_goes_through_a_gateway(open_house: OpenHouse, open_ed
         await client.send_str("there")
         assert await client.receive_str(timeout=5) == "there back"
     assert passed_a_gateway(house)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_edge_believes_whom_the_upstreams_ca_file_vouches_for(
+    open_house: OpenHouse, open_edge: OpenEdge, tmp_path: Path, kind: str
+) -> None:
+    """`ca_file`, and nobody else: what comes from another bank reaches no visitor, and nothing is sent to it."""
+    ours = Authority("ours")
+    (tmp_path / "it's ours.pem").write_text(ours.pem)
+    room = protecting("vouched", drain_rate=SHUT)
+    house = await open_house(room, trusted_proxies=TRUSTED)
+    for authority, expected in ((ours, 200), (Authority("theirs"), None)):
+        bank = ManualBank()
+        await bank.open(authority.server(tmp_path, "localhost"))
+        behind = replace(house.config.upstreams["bank"], urls=(bank.url,), ca_file=str(tmp_path / "it's ours.pem"))
+        house.config = replace(house.config, upstreams={"bank": behind})
+        edge = await open_edge(kind, house)
+        answer = await admitted(edge, room.id).get(f"/{room.id}/")
+        assert (answer.status == 200) is (expected == 200), answer
+        assert len(bank.requests) == (1 if expected == 200 else 0)
+        edge.stop()
+        await bank.close()
+    assert house.bank.requests == [], "past the gateways"
 
 
 def self_signed(folder: Path) -> Path:

@@ -20,6 +20,7 @@ from gateway.model import Admission, Config
 from gateway.rules import routes
 from gateway.rules.keys import load_key_file, new_key_file
 from gateway.rules.tokens import Keyring
+from tests.authority import Authority
 from tests.edges.edgefixture import command, for_this_folder
 
 EXAMPLE = Path(__file__).parent.parent.parent / "deploy" / "waitroom.example.toml"
@@ -58,6 +59,7 @@ DOCUMENTS = {
     "tls upstreams": (OPENING.format(server="", tokens="") + BESIDE).replace(
         '"http://127.0.0.1:9000"', '"https://localhost:9443", "https://127.0.0.1:9444"'
     ),
+    "own ca": (OPENING.format(server="", tokens="") + 'ca_file = "bank\'s ca.pem"' + BESIDE).replace("http:", "https:"),
     "bypass": OPENING.format(server="", tokens="") + BESIDE + 'bypass = [{ path = "/a/x/*" }, { path = "/a/y.png" }, '
     '{ source = "192.0.2.0/24" }, { path = "/a/It\'s" }]\n',
     "twenty rooms": OPENING.format(server="", tokens="")
@@ -69,6 +71,7 @@ DOCUMENTS = {
 def folder(tmp_path: Path) -> Path:
     new_key_file(tmp_path / "key.pem")
     new_key_file(tmp_path / "next.json", "HS256")
+    (tmp_path / "bank's ca.pem").write_text(Authority("the bank's").pem)
     return tmp_path
 
 

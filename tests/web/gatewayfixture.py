@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -76,11 +77,13 @@ class ManualBank:
     url: str = ""
     _runner: web.ServerRunner | None = None
 
-    async def open(self) -> None:
+    async def open(self, tls: ssl.SSLContext | None = None) -> None:
+        """With `tls` it calls itself localhost."""
         self._runner = web.ServerRunner(web.Server(self._serve, auto_decompress=False), shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=tls).start()
+        start = "http://127.0.0.1" if tls is None else "https://localhost"
+        self.url = f"{start}:{self._runner.addresses[0][1]}"
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         self.requests.append((request.method, request.raw_path, request.headers))

@@ -24,6 +24,7 @@ The rules: pure decisions, no clock and no network
     rules/policy.py       forward, admit, hold or turn away
     rules/board.py        positions, times and states from what a room publishes
     rules/tokens.py       tickets and admissions, minted and read
+    rules/verified.py     admissions that were verified, remembered
     rules/keys.py         the keys they are signed with
     rules/pacing.py       settings as the door counts them
     rules/settings.py     what an operator's patch makes of them
@@ -60,6 +61,7 @@ The loops and the faces
     drain.py              ticks, boards, marks, held claims, healing
     web/listener.py       an open port, and what gets as far as the gate
     web/express.py        what the crowd asks over and over, answered from its bytes
+    web/arrivals.py       of that, the waiting page in place of a protected URL
     web/gate.py           the way in: judge a request, then act
     web/desk.py           what all faces of one room share
     web/lobby.py          the waiting visitor's side: join, status, claim, leave, renew

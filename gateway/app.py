@@ -39,7 +39,8 @@ from gateway.queue.statefile import StateFile
 from gateway.queue.store import RoomStore
 from gateway.rules.keys import load_key_file
 from gateway.rules.routes import Routes
-from gateway.rules.tokens import Keyring, VerifiedCache
+from gateway.rules.tokens import Keyring
+from gateway.rules.verified import VerifiedCache
 from gateway.scrape import Folder, render
 from gateway.tasks import Owner
 from gateway.web.control import Control

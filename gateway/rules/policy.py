@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Final, assert_never
 
 from gateway.model import Code, RoomState, Standing, Ticket
-from gateway.rules.tokens import Verified
+from gateway.rules.verified import Verified
 
 POLL_S: Final = (1.0, 30.0)  # never more often than once a second, never so seldom that one seems to have gone
 POLL_SHARE: Final = (

@@ -18,7 +18,8 @@ from gateway.queue.store import UNCONFIRMED_US
 from gateway.rules import policy
 from gateway.rules.headers import cookie_values
 from gateway.rules.policy import Credential
-from gateway.rules.tokens import Keyring, Refusal, Verified, VerifiedCache, cookie_name
+from gateway.rules.tokens import Keyring, Refusal, cookie_name
+from gateway.rules.verified import Verified, VerifiedCache
 
 NETWORK_UNCONFIRMED_MAX: Final = 20  # instant entries a network may have that never came back
 NETWORKS_MAX: Final = 10_000

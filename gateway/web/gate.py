@@ -24,6 +24,7 @@ from gateway.rules import policy, routes
 from gateway.rules.policy import Asked, Hold, TryEntry
 from gateway.rules.tokens import subject_of
 from gateway.web import answers
+from gateway.web.arrivals import Arrivals
 from gateway.web.auth import Auth
 from gateway.web.desk import Desk
 from gateway.web.express import Express, RoomExpress
@@ -86,8 +87,9 @@ class Gate:
         self._desks = desks
         self._lobbies = {room: Lobby(desk, surroundings.trusted_proxies) for room, desk in desks.items()}
         expresses = {room: RoomExpress(lobby.desk, lobby.polls) for room, lobby in self._lobbies.items()}
-        self.express = Express(expresses, events.answered_request)
         self._page_heads = {room: page_head(desk) for room, desk in desks.items()}
+        arrivals = Arrivals(surroundings.routes, desks, self._page_heads)
+        self.express = Express(expresses, arrivals, events.answered_request)
         self._auth = Auth(surroundings, desks, wall_s)
         self._upstreams = upstreams
         self._site = site

@@ -176,7 +176,16 @@ def refusal(status: int) -> web.Response:
 class Connection(web.RequestHandler):
     """aiohttp's connection with the deadlines it lacks, and without its talkative error pages."""
 
-    __slots__ = ("_boundary", "_head_bytes", "_head_late", "_limits", "_listener", "_unsent_bytes", "_write_late")
+    __slots__ = (
+        "_boundary",
+        "_head_bytes",
+        "_head_late",
+        "_is_new",
+        "_limits",
+        "_listener",
+        "_unsent_bytes",
+        "_write_late",
+    )
 
     def __init__(self, listener: Listener, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
         limits = listener.limits
@@ -195,6 +204,7 @@ class Connection(web.RequestHandler):
         self._listener = listener
         self._limits = limits
         self._boundary = Boundary()
+        self._is_new = True  # aiohttp has been given nothing yet
         self._head_late: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._write_late: asyncio.TimerHandle | None = None
@@ -218,6 +228,7 @@ class Connection(web.RequestHandler):
         if self._boundary.at is Whereabouts.BETWEEN and self._answer_at_once(data):
             return
         before = len(self._messages)
+        self._is_new = False
         super().data_received(data)
         self._follow(data, before)
         # Most heads come in one segment and never get here with the waiter still waiting: no timer for them.
@@ -234,7 +245,8 @@ class Connection(web.RequestHandler):
 
     def _answer_at_once(self, data: bytes) -> bool:
         """Go the express way, where nothing else is under way on this connection and the client takes its answers."""
-        if not self.is_waiting() or self._paused or self._close or self._force_close:
+        # A new connection's task may not have got as far as to wait: the first page of most visitors.
+        if not (self._is_new or self.is_waiting()) or self._paused or self._close or self._force_close:
             return False
         if self._listener.is_lame_duck or len(data) > self._limits.header_bytes_max:
             return False

@@ -9,7 +9,7 @@ from typing import Final
 from gateway.model import Admission, Standing
 from gateway.rules.headers import Header, encode
 from gateway.rules.policy import Forward, Renewal
-from gateway.rules.tokens import Verified
+from gateway.rules.verified import Verified
 from gateway.web.desk import Desk
 
 # A cookie may not ride on these: 206 and 304 update or complete what a cache already holds.

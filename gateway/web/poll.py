@@ -10,9 +10,10 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.model import Code, Standing, Ticket
+from gateway.model import Code, Standing
 from gateway.rules import policy
 from gateway.rules.board import STALE_AFTER_S, Board
+from gateway.rules.tokens import Glance
 from gateway.web import answers
 from gateway.web.desk import Desk
 from gateway.web.place import UNTIMED, message, stamp
@@ -53,7 +54,7 @@ class Polls:
         self._stamped_s = 0.0
         self._now = ""
 
-    def answer(self, ticket: Ticket, now_s: float, chance: float) -> bytes | None:
+    def answer(self, ticket: Glance, now_s: float, chance: float) -> bytes | None:
         """To a poll, from the board: head and body."""
         queue, form = self._queue, self._current()
         number = ticket.number

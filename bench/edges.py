@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Final
 
 from bench.load import Effort, Figure, Load, compare, in_turns, request_text, rotating_script, wrk
+from bench.natives import haproxy_proxy, nginx, run_haproxy, run_nginx
 from bench.proxied import admissions
 from bench.proxy import HEADERS
-from bench.stage import ENTRY, LOADING, MEASURED, ROOM, Server, Stage, answers, free_port
+from bench.stage import ENTRY, LOADING, ROOM, Server, Stage, free_port
 from gateway import config as configuration
 from gateway.edges.printing import printed
 from gateway.edges.site import Address
@@ -30,23 +31,13 @@ IN_FLIGHT: Final = 12  # below what one admission may have under way
 SETTLE_S: Final = 3.0  # until health checks have found the gateway and the bank
 BOARD: Final = f"/_waitroom/{ROOM}/board"
 SUBJECT: Final = "517ccf39-3ecd-4ba2-8fde-f17d46750d17"
-NGINX: Final = """
-{user}pid {folder}/{name}.pid; worker_processes 1; error_log {folder}/{name}.log crit;
-events {{ worker_connections 4096; }}
-http {{ access_log off; keepalive_requests 100000000; client_body_temp_path {folder}/{name}-body;
-proxy_temp_path {folder}/{name}-proxy; fastcgi_temp_path {folder}/{name}-f; uwsgi_temp_path {folder}/{name}-u;
-scgi_temp_path {folder}/{name}-s;
-{text}
-}}
-"""
-ROOT: Final = "user root; " if os.geteuid() == 0 else ""
 
 
 def measure(effort: Effort) -> list[Figure]:
     with Stage() as stage:
         (stage.folder / "key.pem").unlink()
         new_key_file(stage.folder / "key.pem", "HS256")
-        bank = _nginx(
+        bank = nginx(
             stage, "bank", "server {{ listen 127.0.0.1:{port}; location / {{ return 200 'the bank'; }} }}", LOADING
         )
         gateway = stage.gateway(stage.redis(), bank.port, LOADING)
@@ -56,11 +47,11 @@ def measure(effort: Effort) -> list[Figure]:
             _haproxy(stage, gateway, is_verifying=True),
             _haproxy(stage, gateway, is_verifying=False),
         )
-        bare = _bare_haproxy(stage, bank)
+        bare = haproxy_proxy(stage, bank)
         edge = _edge_nginx(stage, gateway)
         time.sleep(SETTLE_S)
         _write_board(board, verifying)
-        static = _nginx(stage, "static", "server {{ listen 127.0.0.1:{port}; root {folder}/www; }}")
+        static = nginx(stage, "static", "server {{ listen 127.0.0.1:{port}; root {folder}/www; }}")
         one, many = _tokens(stage, 1), _tokens(stage, VISITORS)
         nothing = stage.folder / "nothing"
         nothing.write_text("1\n")
@@ -127,7 +118,7 @@ def _printed(stage: Stage, kind: str, gateway: Server, port: int) -> str:
 def _haproxy(stage: Stage, gateway: Server, *, is_verifying: bool) -> Server:
     port = free_port()
     text = _printed(stage, "haproxy", gateway, port)
-    return _run_haproxy(stage, text if is_verifying else without_verification(text), port)
+    return run_haproxy(stage, text if is_verifying else without_verification(text), port)
 
 
 def without_verification(text: str) -> str:
@@ -144,50 +135,11 @@ def without_verification(text: str) -> str:
     return text[:start] + "".join(f"    http-request {rule}\n" for rule in admitted) + text[end:]
 
 
-def _bare_haproxy(stage: Stage, bank: Server) -> Server:
-    port = free_port()
-    timeouts = "".join(f"    timeout {name} 60s\n" for name in ("client", "connect", "server"))
-    text = f"defaults\n    mode http\n    option forwardfor\n{timeouts}"
-    text += (
-        f"frontend f\n    bind 127.0.0.1:{port}\n    default_backend b\nbackend b\n    server s 127.0.0.1:{bank.port}\n"
-    )
-    return _run_haproxy(stage, text, port)
-
-
-def _run_haproxy(stage: Stage, text: str, port: int) -> Server:
-    file = stage.folder / f"haproxy-{port}.cfg"
-    file.touch(mode=0o600)
-    file.write_text(text)
-    command = ["haproxy", "-db", "-f", str(file)]
-    return Server(stage.start(*command, cores=MEASURED, is_ready=lambda: answers(port)), port)
-
-
 def _edge_nginx(stage: Stage, gateway: Server) -> Server:
     port = free_port()
     text = _printed(stage, "nginx", gateway, port)
     text = text.replace("/var/cache/waitroom-edge", str(stage.folder / "cache"))
-    return _run_nginx(stage, "edge", text, port)
-
-
-def _nginx(stage: Stage, name: str, text: str, cores: list[int] | None = None) -> Server:
-    port = free_port()
-    return _run_nginx(stage, name, text.format(port=port, folder=stage.folder), port, cores)
-
-
-def _run_nginx(stage: Stage, name: str, text: str, port: int, cores: list[int] | None = None) -> Server:
-    """One process that serves: the master's child, since the master itself only waits."""
-    file = stage.folder / f"{name}.conf"
-    file.write_text(NGINX.format(user=ROOT, folder=stage.folder, name=name, text=text))
-    command = [
-        "nginx",
-        "-e",
-        str(stage.folder / f"{name}.log"),
-        "-c",
-        str(file),
-        "-g",
-        "daemon off; master_process off;",
-    ]
-    return Server(stage.start(*command, cores=cores or MEASURED, is_ready=lambda: answers(port)), port)
+    return run_nginx(stage, "edge", text, port)
 
 
 def _write_board(file: Path, edge: Server) -> None:

@@ -12,9 +12,9 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from bench.stage import LOADING, Server, cpu_s
+from bench.stage import LOADING, RedisServer, Server, cpu_s, peak_kib
 
 CONNECTIONS: Final = 32
 CORE_MIN: Final = 0.4  # of a core; a server that is loaded and undisturbed uses 0.6 to 1
@@ -35,13 +35,18 @@ class Effort:
 class Load:
     """What one run of wrk gave: answers, answers a second, and microseconds of the server's processor for each.
 
-    `core` is the part of one core that the server used: far below 1 it, or the load, had to wait for others.
+    `core` is the part of one core that the server used: far below 1 it, or the load, had to wait for others. What Redis did
+    meanwhile, ticks and boards included, is put on the answers, too: its processor time, its own account of scripts, their calls.
     """
 
     requests: int
     per_s: float
     cpu_us: float
     core: float
+    peak_mib: float = 0.0
+    redis_us: float = 0.0
+    scripts_us: float = 0.0
+    calls: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.per_s:,.0f}/s {self.cpu_us:.0f} us, {self.core:.0%} of a core"
@@ -58,6 +63,9 @@ class Figure:
     goal: str
     is_met: bool | None
     doubt: str  # how this figure can be wrong
+    cost: str = ""  # what Redis did for a request, and the most memory the gateway had
+    values: tuple[float, ...] = ()  # of the rounds, in the goal's unit
+    bound: float | None = None  # the goal as a number
 
 
 def request_text(method: str, path: str, headers: Mapping[str, str], body: str = "") -> str:
@@ -89,10 +97,17 @@ def counting_script(file: Path, request: str, digits: int) -> Path:
     return file
 
 
-def wrk(server: Server, script: Path, seconds: int, start: int = 0, connections: int = CONNECTIONS) -> Load:
-    """Load a server; anything but 2xx and 3xx ends the measurement, because refusals are cheap."""
+def wrk(
+    server: Server,
+    script: Path,
+    seconds: int,
+    start: int = 0,
+    connections: int = CONNECTIONS,
+    redis: RedisServer | None = None,
+) -> Load:
+    """Load a server; anything but 2xx and 3xx ends the measurement, because refusals are cheap. `redis`: the one it asks."""
     command = ["taskset", "-c", ",".join(map(str, LOADING)), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
-    before_s = cpu_s(server.pid)
+    before, before_s = _account(redis), cpu_s(server.pid)
     command += ["--timeout", f"{PATIENCE_S}s", "-s", str(script), server.url, "--", str(start)]
     out = subprocess.run(command, check=False, capture_output=True, text=True)
     used_s = cpu_s(server.pid) - before_s
@@ -103,7 +118,27 @@ def wrk(server: Server, script: Path, seconds: int, start: int = 0, connections:
     requests = int(found[1])
     if not requests:
         raise SystemExit("not one request was answered: others have the processor; try when the machine is quiet")
-    return Load(requests, float(found[2]), used_s / requests * 1e6, used_s / seconds)
+    redis_us, scripts_us, calls = ((now - then) / requests for now, then in zip(_account(redis), before, strict=True))
+    return Load(
+        requests=requests,
+        per_s=float(found[2]),
+        cpu_us=used_s / requests * 1e6,
+        core=used_s / seconds,
+        peak_mib=peak_kib(server.pid) / 1024,
+        redis_us=redis_us,
+        scripts_us=scripts_us,
+        calls=calls,
+    )
+
+
+def _account(redis: RedisServer | None) -> tuple[float, float, float]:
+    """Microseconds of the process, microseconds in scripts, and calls of scripts so far: gateways ask by nothing else."""
+    if redis is None:
+        return 0.0, 0.0, 0.0
+    stats: Any = redis.client.info("commandstats")
+    scripts = [stats[name] for name in ("cmdstat_evalsha", "cmdstat_eval") if name in stats]
+    usec, calls = (sum(int(one[key]) for one in scripts) for key in ("usec", "calls"))
+    return cpu_s(redis.pid) * 1e6, float(usec), float(calls)
 
 
 def in_turns(contenders: Mapping[str, Callable[[], Load]], rounds: int) -> dict[str, list[Load]]:
@@ -144,7 +179,19 @@ def compare(name: str, ours: Sequence[Load], theirs: Sequence[Load], goal: float
         "" if goal is None else f">= {goal}",
         None if goal is None else statistics.median(cost) >= goal,
         doubt,
+        costs(ours),
+        tuple(cost),
+        goal,
     )
+
+
+def costs(loads: Sequence[Load]) -> str:
+    """What a request of ours costs beside the gateway's processor."""
+    redis_us, calls, peak_mib = (
+        statistics.median(values)
+        for values in zip(*((one.redis_us, one.calls, one.peak_mib) for one in loads), strict=True)
+    )
+    return f"{peak_mib:.0f} MiB; Redis {redis_us:.1f} us, {calls:.3f} calls"
 
 
 def _median(loads: Sequence[Load]) -> str:

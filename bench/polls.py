@@ -1,4 +1,4 @@
-"""Polls: waiting visitors who ask how far they are, against an empty aiohttp handler that is sent the same bytes."""
+"""The crowd's questions: polls, the board and the first page, against an empty aiohttp handler that is sent the same bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from bench.load import Effort, Figure, Load, compare, in_turns, request_text, rotating_script, wrk
 from bench.proxy import HEADERS
-from bench.stage import ROOM, Server, Stage
+from bench.stage import ENTRY, ROOM, Server, Stage
 
 SEEN: Final = 20_000  # visitors who ask several times within the run
 UNSEEN: Final = 150_000  # taken in a circle: none of them asks twice within the run
@@ -25,12 +25,21 @@ PAGE: Final = HEADERS | {
     "Sec-Fetch-Dest": "empty",
     "Cookie": f"{HEADERS['Cookie']}; waitroom-ticket-{ROOM}=@",
 }
+# What the first visit sends: nothing of ours yet. `@` makes no difference to anybody.
+FIRST: Final = HEADERS | {
+    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+    "Sec-Fetch-Mode": "navigate",
+    "Sec-Fetch-Site": "none",
+    "Sec-Fetch-Dest": "document",
+    "DNT": "@",
+}
+BOARD: Final = {"Accept": "application/json", "DNT": "@"}
 
 
 def measure(effort: Effort) -> list[Figure]:
     with Stage() as stage:
         server = stage.redis()
-        gateway, empty = stage.gateway(server), stage.reference("empty")
+        gateway, empty = stage.gateway(server, queueing_status=200), stage.reference("empty")
         texts = stage.seat(server, CUSHION + UNSEEN)[CUSHION:]
         seen, unseen = stage.folder / "seen", stage.folder / "unseen"
         seen.write_text("\n".join(texts[:SEEN]))
@@ -40,12 +49,17 @@ def measure(effort: Effort) -> list[Figure]:
         app = rotating_script(stage.folder / "app.lua", by_app, seen)
         fresh = rotating_script(stage.folder / "fresh.lua", by_app, unseen)
         bare = rotating_script(stage.folder / "bare.lua", request_text("GET", "/@", {}), _write(stage, "paths", "\n"))
+        nothing = _write(stage, "nothing", "1\n")
+        first = rotating_script(stage.folder / "first.lua", request_text("GET", ENTRY, FIRST), nothing)
+        board = rotating_script(
+            stage.folder / "board.lua", request_text("GET", f"/_waitroom/{ROOM}/board", BOARD), nothing
+        )
         asked = 0
 
         def ask_unseen() -> Load:
             nonlocal asked
             stage.keep_present(server, CUSHION)
-            load = wrk(gateway, fresh, effort.seconds, asked)
+            load = wrk(gateway, fresh, effort.seconds, asked, redis=server)
             asked += load.requests
             return load
 
@@ -54,11 +68,15 @@ def measure(effort: Effort) -> list[Figure]:
         loads = in_turns(
             {
                 "empty, asked as by apps": lambda: wrk(empty, app, effort.seconds),
-                "polls of apps": lambda: wrk(gateway, app, effort.seconds),
+                "polls of apps": lambda: wrk(gateway, app, effort.seconds, redis=server),
                 "polls of apps, unseen tickets": ask_unseen,
                 "empty, asked as by pages": lambda: wrk(empty, page, effort.seconds),
-                "polls of pages": lambda: wrk(gateway, page, effort.seconds),
+                "polls of pages": lambda: wrk(gateway, page, effort.seconds, redis=server),
                 "empty, asked in 40 bytes": lambda: wrk(empty, bare, effort.seconds),
+                "empty, asked for a page": lambda: wrk(empty, first, effort.seconds),
+                "first page": lambda: wrk(gateway, first, effort.seconds, redis=server),
+                "empty, asked for the board": lambda: wrk(empty, board, effort.seconds),
+                "board": lambda: wrk(gateway, board, effort.seconds, redis=server),
             },
             effort.rounds,
         )
@@ -66,10 +84,14 @@ def measure(effort: Effort) -> list[Figure]:
     same = "the reference is sent the same bytes; its answer is shorter (2 bytes, ours some 450)"
     runs = list(loads.values())
     return [
-        compare("poll, app", runs[1], runs[0], 0.7, same),
-        compare("poll, app, ticket unseen", runs[2], runs[0], 0.7, f"{same}; {UNSEEN:,} tickets in a circle"),
-        compare("poll, page (cookie)", runs[4], runs[3], 0.7, f"{same}; headers of one browser"),
+        compare("poll, app", runs[1], runs[0], 0.8, same),
+        compare("poll, app, ticket unseen", runs[2], runs[0], 0.8, f"{same}; {UNSEEN:,} tickets in a circle"),
+        compare("poll, page (cookie)", runs[4], runs[3], 0.8, f"{same}; headers of one browser"),
         compare("poll, unseen, to 40-byte requests", runs[2], runs[5], None, "compares requests of different length"),
+        compare(
+            "first page, in place", runs[7], runs[6], 0.9, "its 30 kB cost the kernel more than the reference's 2 bytes"
+        ),
+        compare("board", runs[9], runs[8], 0.9, f"{same.replace('450', '2,000')}; made anew ten times a second"),
     ]
 
 

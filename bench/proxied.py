@@ -7,14 +7,18 @@ same bytes, and both stand before the same bank.
 from __future__ import annotations
 
 import secrets
+import statistics
 import time
+from collections.abc import Sequence
 from typing import Final
 
-from bench.load import Effort, Figure, Load, compare, in_turns, request_text, rotating_script, wrk
+from bench.load import Effort, Figure, Load, compare, in_turns, request_text, rotating_script, spread, wrk
+from bench.natives import haproxy_proxy, nginx_proxy
 from bench.proxy import HEADERS
 from bench.stage import ENTRY, LOADING, ROOM, Stage
 from gateway.model import Admission
 
+GOAL_PER_S: Final = 6_000
 SEEN: Final = 1_000
 UNSEEN: Final = 60_000  # more than all rounds send; each is verified (ES256) once
 PAGE: Final = HEADERS | {"Cookie": f"{HEADERS['Cookie']}; waitroom-admission-{ROOM}=@"}
@@ -23,7 +27,9 @@ PAGE: Final = HEADERS | {"Cookie": f"{HEADERS['Cookie']}; waitroom-admission-{RO
 def measure(effort: Effort) -> list[Figure]:
     with Stage() as stage:
         bank = stage.reference("bank", cores=LOADING)
-        gateway, bare = stage.gateway(stage.redis(), bank.port), stage.reference("bare", bank.port)
+        server = stage.redis()
+        gateway, bare = stage.gateway(server, bank.port), stage.reference("bare", bank.port)
+        nginx, haproxy = nginx_proxy(stage, bank), haproxy_proxy(stage, bank)
         seen, unseen = stage.folder / "seen", stage.folder / "unseen"
         seen.write_text("\n".join(admissions(stage, SEEN)))
         unseen.write_text("\n".join(admissions(stage, UNSEEN)))
@@ -36,7 +42,7 @@ def measure(effort: Effort) -> list[Figure]:
 
         def ask_first() -> Load:
             nonlocal asked
-            load = wrk(gateway, first, 1, asked)
+            load = wrk(gateway, first, 1, asked, redis=server)
             asked += load.requests
             assert asked < UNSEEN, "admissions came twice: make more of them"
             return load
@@ -44,9 +50,11 @@ def measure(effort: Effort) -> list[Figure]:
         loads = in_turns(
             {
                 "bare pass-through": lambda: wrk(bare, usual, effort.seconds),
-                "admitted": lambda: wrk(gateway, usual, effort.seconds),
+                "admitted": lambda: wrk(gateway, usual, effort.seconds, redis=server),
                 "admitted, first request": ask_first,
-                "not protected": lambda: wrk(gateway, open_, effort.seconds),
+                "not protected": lambda: wrk(gateway, open_, effort.seconds, redis=server),
+                "nginx proxy": lambda: wrk(nginx, usual, effort.seconds),
+                "HAProxy proxy": lambda: wrk(haproxy, usual, effort.seconds),
             },
             effort.rounds,
         )
@@ -56,11 +64,31 @@ def measure(effort: Effort) -> list[Figure]:
         f"{doubt}; each of {SEEN:,} visitors asks some 5 times a second, so most signatures are of this second already"
     )
     once = "each admission's signature (ES256) is verified for it; a visitor sends one such request and many others"
+    c = "C, and neither judges nor signs anything: how far Python is from what an edge can do (`edges`)"
     return [
-        compare("proxied, admitted", loads["admitted"], bare_runs, 0.8, often),
+        compare("proxied, admitted", loads["admitted"], bare_runs, 0.9, often),
+        whole_core(loads["admitted"]),
         compare("proxied, first of an admission", loads["admitted, first request"], bare_runs, None, once),
-        compare("proxied, not protected", loads["not protected"], bare_runs, 0.8, doubt),
+        compare("proxied, not protected", loads["not protected"], bare_runs, 0.9, doubt),
+        compare("proxied, admitted, by nginx", loads["admitted"], loads["nginx proxy"], None, c),
+        compare("proxied, admitted, by HAProxy", loads["admitted"], loads["HAProxy proxy"], None, c),
     ]
+
+
+def whole_core(loads: Sequence[Load]) -> Figure:
+    """What one core can do, by the processor time of a request."""
+    per_s = [1e6 / load.cpu_us for load in loads]
+    return Figure(
+        "proxied, admitted, of a whole core",
+        f"{spread(per_s, 0)}/s",
+        "",
+        "",
+        f">= {GOAL_PER_S:,}/s",
+        statistics.median(per_s) >= GOAL_PER_S,
+        "absolute, so of this machine",
+        values=tuple(per_s),
+        bound=GOAL_PER_S,
+    )
 
 
 def admissions(stage: Stage, count: int) -> list[str]:

@@ -18,6 +18,7 @@ The configuration: waitroom.toml and the environment in, a Config out
     notes.py              what follows from the figures
     overview.py           what `waitroom check` prints
     reference.py          every setting as a table: `waitroom check --settings`
+    capacity.py           what a crowd needs: `waitroom capacity`
 
 The rules: pure decisions, no clock and no network
     rules/routes.py       whose request is this? host and target, in every spelling

@@ -16,9 +16,11 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from gateway import config as configuration
+from gateway import notation
+from gateway.capacity import Event, text_of
 from gateway.edges.printing import KINDS, gateway_address, listen_address, printed
 from gateway.errors import ConfigError, WaitroomError
-from gateway.model import Config
+from gateway.model import Config, Rate
 from gateway.overview import columns, overview
 from gateway.part import Part
 from gateway.reference import reference
@@ -106,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     for kind in KINDS:
         _add_edge(kinds.add_parser(kind, help=f"for {kind}"), kind)
 
+    _add_capacity(commands.add_parser("capacity", help="what a crowd needs: gateways, edge, Redis (docs/capacity.md)"))
     commands.add_parser("demo", help="a crowd, a bank, and a gateway between them; --help for its own arguments")
     return parser
 
@@ -129,6 +132,48 @@ def _add_edge(parser: argparse.ArgumentParser, kind: str) -> None:
         help="a gateway as the edge reaches it; repeatable (default: [server] public, on this machine)",
     )
     parser.set_defaults(run=_edge, kind=kind)
+
+
+def _add_capacity(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--arrivals", type=_crowd_size, required=True, metavar="N", help="how many come: 180000, 180k, 10M"
+    )
+    parser.add_argument("--within", type=_span, required=True, metavar="TIME", help="in which time, evenly: 60s, 3h")
+    parser.add_argument(
+        "--drain-rate", type=_rate, default="50/s", metavar="RATE", help="entries: 50/s, 3000/min (%(default)s)"
+    )
+    parser.add_argument("--requests", type=int, default=10, help="of each visit, to what is protected (%(default)s)")
+    parser.add_argument("--edge", action="store_true", help="with HAProxy before the gateways (waitroom edge haproxy)")
+    parser.add_argument("--price", type=float, default=0.04, help="of a core for an hour (%(default)s)")
+    parser.set_defaults(run=_capacity)
+
+
+def _crowd_size(text: str) -> int:
+    number, unit = (text[:-1], text[-1]) if text[-1:] in "kM" else (text, "")
+    try:
+        size = int(float(number) * {"": 1, "k": 1_000, "M": 1_000_000}[unit])
+    except (ValueError, OverflowError):
+        size = 0
+    if not 0 < size <= 10**9:
+        raise argparse.ArgumentTypeError(f"{text}: a number of people from 1 to 1000M is wanted: 180000, 180k, 10M")
+    return size
+
+
+def _span(text: str) -> float:
+    try:
+        seconds = notation.parse_duration(text)
+    except ValueError as fault:
+        raise argparse.ArgumentTypeError(f"{text}: {fault}") from None
+    if not 1 <= seconds <= 30 * 86_400:
+        raise argparse.ArgumentTypeError(f"{text}: from 1s to 720h is wanted")
+    return seconds
+
+
+def _rate(text: str) -> Rate:
+    try:
+        return notation.parse_rate(text)
+    except ValueError as fault:
+        raise argparse.ArgumentTypeError(f"{text}: {fault}") from None
 
 
 def _add_rooms(parser: argparse.ArgumentParser) -> None:
@@ -177,6 +222,14 @@ def _serve(asked: argparse.Namespace) -> int:
         "--worker",
     ]
     return workers.run(config, command, partial(load, asked.file, dev=asked.dev))
+
+
+def _capacity(asked: argparse.Namespace) -> int:
+    if not 0 <= asked.requests <= 100_000 or not 0 <= asked.price < 1e6:
+        raise WaitroomError("--requests from 0 to 100000 and --price from 0 to 1000000 are wanted")
+    event = Event(asked.arrivals, asked.within, asked.drain_rate, asked.requests, asked.edge, asked.price)
+    print(text_of(event))
+    return 0
 
 
 def _check(asked: argparse.Namespace) -> int:

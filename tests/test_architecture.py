@@ -46,7 +46,7 @@ LAYERS: list[set[str]] = [
         "config",
     },
     {"rules"},
-    {"metrics", "scrape", "part", "edges"},
+    {"metrics", "scrape", "part", "edges", "capacity"},
     {"queue"},
     {"web", "drain"},
     {"instruments"},

@@ -6,16 +6,20 @@ task (`gate._hold`); all that might be another answer (an idle room, a token, an
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Final
 
-from gateway.model import RoomState
+from gateway.model import Room, RoomState
 from gateway.rules.routes import Protected, Routes, is_plain
+from gateway.web.answers import NO_STORE
 from gateway.web.desk import Desk
 from gateway.web.ready import ReadyHead
 
+RETRY_HELD_S: Final = 5
 TARGETS_MAX: Final = 2048  # remembered with what they lead to: 1 MiB
 _LINE: Final = re.compile(rb"GET (/[A-Za-z0-9._~!$&'()*+,;=:@/?%-]{0,400}) HTTP/1\.1")
 # What makes it no navigation, or no stranger's.
@@ -23,12 +27,33 @@ _OTHER: Final = frozenset((b"x-requested-with", b"range", b"waitroom-ticket", b"
 _FETCH_METADATA: Final = (b"sec-fetch-mode", b"sec-fetch-site", b"sec-fetch-dest")
 
 
-class Arrivals:
-    """`page(line, fields)`: the whole answer, or None. `heads`: of each room's page in place."""
+class PageInPlace:
+    """A room's waiting page in place of a protected URL, as it is and compressed: a third of the bytes, and nobody stores it."""
 
-    def __init__(self, routes: Routes, desks: Mapping[str, Desk], heads: Mapping[str, ReadyHead]) -> None:
+    def __init__(self, desk: Desk) -> None:
+        status = HTTPStatus(desk.room.queueing_status)
+        fields = {"Content-Type": "text/html; charset=utf-8", "Cache-Control": NO_STORE, "Vary": "Accept-Encoding"}
+        fields |= desk.page.headers | held_headers(desk.room)
+        line = f"HTTP/1.1 {status.value} {status.phrase}"
+        self._plain = ReadyHead(line, fields), desk.page.body
+        self._packed = ReadyHead(line, fields | {"Content-Encoding": "gzip"}), gzip.compress(desk.page.body, 9, mtime=0)
+
+    def of(self, accepted: str, now_s: float) -> tuple[bytes, bytes]:
+        """Head and body for this Accept-Encoding."""
+        head, body = self._packed if "gzip" in accepted and "q=0" not in accepted else self._plain
+        return head.of(len(body), now_s), body
+
+
+def held_headers(room: Room) -> dict[str, str]:
+    return {"Retry-After": str(RETRY_HELD_S), "Waitroom-State": "waiting", "Waitroom-Room": room.id}
+
+
+class Arrivals:
+    """`page(line, fields)`: the whole answer, or None. `pages`: of each room."""
+
+    def __init__(self, routes: Routes, desks: Mapping[str, Desk], pages: Mapping[str, PageInPlace]) -> None:
         self._routes = routes
-        self._heads = heads
+        self._pages = pages
         self._desks = {
             room: desk for room, desk in desks.items() if not any(rule.source is not None for rule in desk.room.bypass)
         }
@@ -41,8 +66,8 @@ class Arrivals:
         desk = self._desk_of(line, fields[b"host"])
         if desk is None or desk.room_state() is RoomState.IDLE:
             return None
-        body = desk.page.body
-        return b"%b\r\n%b" % (self._heads[desk.room.id].of(len(body), desk.queue.clock.now_s()), body)
+        accepted = fields.get(b"accept-encoding", b"").decode("latin-1")
+        return b"%b\r\n%b" % self._pages[desk.room.id].of(accepted, desk.queue.clock.now_s())
 
     def _judged(self, line: bytes, host: bytes) -> Desk | None:
         found = _LINE.fullmatch(line)

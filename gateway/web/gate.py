@@ -10,7 +10,6 @@ import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from http import HTTPStatus
 from time import perf_counter
 from typing import Final, Protocol, assert_never
 
@@ -24,16 +23,15 @@ from gateway.rules import policy, routes
 from gateway.rules.policy import Asked, Hold, TryEntry
 from gateway.rules.tokens import subject_of
 from gateway.web import answers
-from gateway.web.arrivals import Arrivals
+from gateway.web.arrivals import Arrivals, PageInPlace, held_headers
 from gateway.web.auth import Auth
 from gateway.web.desk import Desk
 from gateway.web.express import Express, RoomExpress
 from gateway.web.lobby import Lobby
 from gateway.web.passage import Passage
-from gateway.web.ready import Ready, ReadyHead
+from gateway.web.ready import Ready
 from gateway.web.upstream import Plan, Upstreams
 
-RETRY_HELD_S: Final = 5
 IDENTIFIED_MAX: Final = 4096  # admissions that are asked with in one second, about
 ADMISSION_IN_FLIGHT_MAX: Final = 16  # a browser opens six connections; a shared or stolen admission is no battering ram
 
@@ -87,8 +85,8 @@ class Gate:
         self._desks = desks
         self._lobbies = {room: Lobby(desk, surroundings.trusted_proxies) for room, desk in desks.items()}
         expresses = {room: RoomExpress(lobby.desk, lobby.polls) for room, lobby in self._lobbies.items()}
-        self._page_heads = {room: page_head(desk) for room, desk in desks.items()}
-        arrivals = Arrivals(surroundings.routes, desks, self._page_heads)
+        self._pages = {room: PageInPlace(desk) for room, desk in desks.items()}
+        arrivals = Arrivals(surroundings.routes, desks, self._pages)
         self.express = Express(expresses, arrivals, events.answered_request)
         self._auth = Auth(surroundings, desks, wall_s)
         self._upstreams = upstreams
@@ -202,8 +200,8 @@ class Gate:
     def _hold(self, request: web.BaseRequest, desk: Desk, asked: Asked, held: Hold) -> Answer:
         room = desk.room
         if asked.is_navigation and Ready.fits(request):  # the flood of first arrivals
-            body = desk.page.body
-            return Kind.PAGE, Ready(self._page_heads[room.id].of(len(body), self._wall_s()), body)
+            accepted = request.headers.get("Accept-Encoding", "")
+            return Kind.PAGE, Ready(*self._pages[room.id].of(accepted, self._wall_s()))
         headers = held_headers(room) | desk.epoch_fields
         if asked.is_navigation or asked.is_sent_form:
             shown = desk.posted_page if asked.is_sent_form else desk.page
@@ -240,17 +238,6 @@ def identified(identity: bytes, room: str, key: bytes, now_s: int) -> tuple[fiel
     subject = subject_of(identity)
     told = ((b"Waitroom-Subject", subject.encode()), (b"Waitroom-Room", room.encode()))
     return (*told, (b"Waitroom-Signature", fields.signature(key, room, subject, now_s).encode())) if key else told
-
-
-def held_headers(room: Room) -> dict[str, str]:
-    return {"Retry-After": str(RETRY_HELD_S), "Waitroom-State": "waiting", "Waitroom-Room": room.id}
-
-
-def page_head(desk: Desk) -> ReadyHead:
-    """The head of the waiting page in place of a protected URL."""
-    status = HTTPStatus(desk.room.queueing_status)
-    fields = {"Content-Type": "text/html; charset=utf-8", "Cache-Control": answers.NO_STORE}
-    return ReadyHead(f"HTTP/1.1 {status.value} {status.phrase}", fields | desk.page.headers | held_headers(desk.room))
 
 
 def refused(status: int, reason: str) -> web.Response:

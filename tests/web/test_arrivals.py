@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import Mapping
 from itertools import product
 
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.model import Bypass, Match, Room
 from tests.web.gatewayfixture import SHUT, Answer, House, OpenHouse, house_opener, protecting
@@ -27,22 +29,24 @@ async def held(open_house: OpenHouse, **room_keys: object) -> tuple[House, Room]
     return house, room
 
 
-async def usual(house: House, path: str, headers: Mapping[str, str]) -> Answer:
-    """The same question with a field that makes it no plain request, and nothing else of it."""
+async def asked(house: House, path: str, headers: Mapping[str, str], *, is_usual: bool) -> Answer:
+    """Byte for byte; the usual way is gone for a field that makes it no plain request, and nothing else of it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", house.gateway.ports[0])
-    fields = {"Host": "bank.example", "Connection": "close", "TE": "trailers", **headers}
+    fields = {"Host": "bank.example", **headers} | ({"TE": "trailers"} if is_usual else {})
     lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     writer.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n")
-    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    first, *rest = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
+    found: CIMultiDict[str] = CIMultiDict()
+    for line in rest:
+        found.add(*line.split(": ", 1))
+    body = await reader.readexactly(int(found["Content-Length"]))
     writer.close()
-    lines = head.decode().split("\r\n")
-    found = dict(line.split(": ", 1) for line in lines[1:])
-    return Answer(int(lines[0].split()[1]), found, body)  # type: ignore[arg-type]
+    return Answer(int(first.split()[1]), CIMultiDictProxy(found), body)
 
 
 def told(answer: Answer) -> tuple[int, dict[str, str], bytes]:
-    fields = {name.lower(): value for name, value in answer.headers.items()}
-    return answer.status, {name: fields[name] for name in fields.keys() - {"date", "connection"}}, answer.body
+    fields = {name.lower(): value for name, value in answer.headers.items() if name != "Date"}
+    return answer.status, fields, answer.body
 
 
 @pytest.mark.parametrize("path", ["/ROOM/", "/ROOM/deep/er.html?utm=a%20b&c", "/ROOM"])
@@ -53,12 +57,38 @@ async def test_the_page_in_place_is_the_same_both_ways(
     """Section 8: a navigation gets the waiting page, its URL stays; and it reaches no upstream (promise 9)."""
     house, room = await held(open_house)
     answered, path = watched(house), path.replace("ROOM", room.id)
-    express = await house.visitor().get(path, headers)
+    express = await asked(house, path, headers, is_usual=False)
     assert len(answered) == 1
     assert express.status == room.queueing_status
-    assert told(express) == told(await usual(house, path, headers))
+    assert told(express) == told(await asked(house, path, headers, is_usual=True))
     assert len(answered) == 1
     assert house.bank.requests == []
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_packed"),
+    [
+        (None, False),
+        ("gzip, br", True),
+        ("br", False),
+        ("gzip;q=0", False),
+        ("identity", False),
+        ("deflate, gzip", True),
+    ],
+)
+async def test_who_takes_gzip_gets_it_and_nobody_stores_it(
+    open_house: OpenHouse, accepted: str | None, is_packed: bool
+) -> None:
+    """A third of the bytes for the flood; what is stored by edges, the page under its own URL, has one form."""
+    house, room = await held(open_house)
+    headers = HTML if accepted is None else HTML | {"Accept-Encoding": accepted}
+    for is_usual in (False, True):
+        answer = await asked(house, room.entry, headers, is_usual=is_usual)
+        assert answer.headers.get("Content-Encoding") == ("gzip" if is_packed else None)
+        assert (gzip.decompress(answer.body) if is_packed else answer.body).startswith(b"<!doctype html>")
+        assert (answer.headers["Vary"], answer.headers["Cache-Control"]) == ("Accept-Encoding", "no-store")
+    own = await asked(house, f"/_waitroom/{room.id}/", headers, is_usual=False)
+    assert "Content-Encoding" not in own.headers
 
 
 OTHERS: list[tuple[str, str, dict[str, str]]] = [
@@ -135,7 +165,7 @@ async def test_every_mix_of_what_makes_a_navigation_means_the_same_both_ways(ope
         named = {"Sec-Fetch-Mode": mode, "Accept": accept, "Sec-Fetch-Site": site}
         headers = {name: value for name, value in named.items() if value is not None}
         before = len(answered)
-        found, expected = await house.visitor().get(room.entry, headers), await usual(house, room.entry, headers)
+        found, expected = [await asked(house, room.entry, headers, is_usual=usual) for usual in (False, True)]
         is_page = expected.headers["Content-Type"].startswith("text/html")
         pages += is_page
         assert told(found) == told(expected), headers

@@ -1,0 +1,387 @@
+"""A million waiting: what a poll costs by the size of the crowd, and ten minutes in which the crowd is let in.
+
+    python -m bench.million [--waiting 1000000] [--minutes 10] [--rounds 5] [--into build]
+
+First four rooms of 1,000 to `--waiting` places stand in one gateway, and polls are measured in turns. Then a room of `--waiting`
+is let in at 1,000 entries a second, while 1,000 others join, 30 % fall silent for good and 10 % for three minutes
+(`bench/holding.py`). One gateway has the first core; Redis and the crowd share the second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import secrets
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from bench import report
+from bench.entries import Sample, evenness, promise_1, watch
+from bench.holding import MARK_BATCH
+from bench.load import Figure, Load, in_turns, request_text, rotating_script, spread, wrk
+from bench.polls import APP, PATH
+from bench.stage import LOADING, ROOM, Elsewhere, RedisServer, Server, Stage, cpu_s, peak_kib
+from gateway import config as configuration
+from gateway.capacity import Costs
+from gateway.errors import Unreachable
+from gateway.model import Contact, Room, Ticket
+from gateway.queue.connect import open_redis
+from gateway.queue.store import RoomStore
+from gateway.rules.keys import load_key_file
+
+RATE_S: Final = 1_000
+JOINS_S: Final = 1_000
+POLLS_S: Final = 4_000  # as many as one process can send beside the rest
+ASKED_OF: Final = 20_000  # tickets of each room that polls are drawn from
+SEAT_BATCH: Final = 250
+SLOW_US: Final = 300  # scripts below that are not listed by Redis
+PROMISED_BYTES: Final = 85  # of a waiting visitor on Valkey 9
+ROOM_TABLE: Final = """
+[[rooms]]
+id = "{name}"
+match = [{{ path = "/{name}/*" }}]
+upstream = "bank"
+drain_rate = "10/h"
+paused = true
+active_max = 1000000
+absence_max = "1h"
+session = "1h"
+"""
+
+
+# --- filling ----------------------------------------------------------------------------------------------------------
+
+
+async def _seat(url: str, room: Room, count: int) -> tuple[list[bytes], int]:
+    """Ids in the order of their numbers, and the first number."""
+    connection = await open_redis(url, ".")
+    store, seated, first = RoomStore(connection, room), list[bytes](), 0
+    try:
+        while len(seated) < count:
+            ids = [secrets.token_bytes(16) for _ in range(min(SEAT_BATCH, count - len(seated)))]
+            while not (numbers := await _join(store, ids)):  # noqa: ASYNC110  nothing says when the room is there
+                await asyncio.sleep(0.1)
+            first = first or numbers[0]
+            assert numbers[0] == first + len(seated), "somebody else joins"
+            seated += ids
+    finally:
+        await connection.close()
+    return seated, first
+
+
+async def _join(store: RoomStore, ids: list[bytes]) -> list[int]:
+    """Their numbers; none while the room is made, or Redis has no turn. Asking again finds the same places."""
+    try:
+        standings = await store.check_in([Contact(one) for one in ids])
+    except Unreachable:
+        return []
+    return [one.number for one in standings] if all(one.number for one in standings) else []
+
+
+def rooms_of(stage: Stage, gateway: Server) -> dict[str, Room]:
+    file = stage.folder / f"waitroom-{gateway.port}.toml"
+    config = configuration.load(str(file), os.environ, dev=True, read_key=load_key_file)
+    return {room.id: room for room in config.rooms}
+
+
+# --- polls by the size of the crowd -----------------------------------------------------------------------------------
+
+
+def by_size(waiting: int, rounds: int) -> list[Figure]:
+    sizes = {f"crowd-{size}": size for size in (1_000, 10_000, 100_000, waiting)}
+    with Stage() as stage:
+        server = stage.redis()
+        gateway = stage.gateway(server, tables="".join(ROOM_TABLE.format(name=name) for name in sizes))
+        rooms, scripts = rooms_of(stage, gateway), dict[str, Path]()
+        for name, size in sizes.items():
+            ids, first = asyncio.run(_seat(server.url, rooms[name], size))
+            tokens, now_s = stage.folder / name, int(time.time())
+            step = max(1, size // ASKED_OF)
+            tokens.write_text(
+                "\n".join(
+                    stage.keyring.mint_ticket(Ticket(name, ids[at], first + at, 1, now_s, now_s, now_s + 7200, 3600))
+                    for at in range(size // 10, size, step)  # behind those who are called meanwhile
+                )
+            )
+            text = request_text("GET", PATH.replace(ROOM, name), APP)
+            scripts[name] = rotating_script(stage.folder / f"{name}.lua", text, tokens)
+        stage.keep_awake()
+        loads = in_turns({name: partial(wrk, gateway, scripts[name], 3, redis=server) for name in sizes}, rounds)
+    return [_size_figure(loads, name, size) for name, size in sizes.items()]
+
+
+def _size_figure(loads: Mapping[str, Sequence[Load]], name: str, size: int) -> Figure:
+    ratios = [mine.cpu_us / base.cpu_us for mine, base in zip(loads[name], loads["crowd-1000"], strict=True)]
+    is_goal = size > 100_000
+    return Figure(
+        f"poll with {size:,} waiting",
+        f"{statistics.median(load.cpu_us for load in loads[name]):.1f} us, "
+        f"{statistics.median(load.per_s for load in loads[name]):,.0f}/s",
+        "1,000 waiting",
+        f"cpu {spread(ratios)}",
+        "<= 1.1" if is_goal else "",
+        statistics.median(ratios) <= 1.1 if is_goal else None,
+        f"of {ASKED_OF:,} tickets at most, each asked with again and again; all four rooms stand in one gateway",
+        values=tuple(ratios),
+        bound=1.1 if is_goal else None,
+    )
+
+
+# --- ten minutes ------------------------------------------------------------------------------------------------------
+
+
+def hold(waiting: int, seconds: float) -> list[Figure]:
+    with Stage() as stage:
+        server = stage.redis()
+        before: Any = server.client.info("memory")
+        gateway = stage.gateway(server, drain_rate=f"{RATE_S}/s", burst=RATE_S, paused=True)
+        room = rooms_of(stage, gateway)[ROOM]
+        ids, first = asyncio.run(_seat(server.url, room, waiting))
+        assert first == 1, f"the first number was {first}"
+        full: Any = server.client.info("memory")
+        bytes_each = (full["used_memory"] - before["used_memory"]) / waiting
+        (stage.folder / "ids").write_bytes(b"".join(ids))
+        ids.clear()
+        server.client.config_set("slowlog-max-len", 1_000_000)
+        server.client.config_set("slowlog-log-slower-than", SLOW_US)
+        out = stage.folder / "told"
+        command = [sys.executable, "-m", "bench.holding", "--port", str(gateway.port), "--redis", server.url]
+        command += ["--config", str(stage.folder / f"waitroom-{gateway.port}.toml"), "--ids", str(stage.folder / "ids")]
+        command += ["--seconds", str(seconds), "--polls", str(POLLS_S), "--joins", str(JOINS_S), "--out", str(out)]
+        crowd = stage.start(*command, cores=LOADING, is_ready=lambda: True)
+        _resume(stage, gateway)
+        used = {pid: cpu_s(pid) for pid in (gateway.pid, server.pid, crowd)}
+        others = Elsewhere()
+        samples = watch(server, seconds)
+        used = {pid: cpu_s(pid) - was for pid, was in used.items()}
+        shares = [used[pid] / seconds for pid in (gateway.pid, server.pid, crowd)]
+        slow = _slow(server)
+        until_s = time.monotonic() + 60
+        while not out.exists() or not out.read_text().endswith("}"):
+            assert time.monotonic() < until_s, (stage.folder / "log").read_text()[-2000:]
+            time.sleep(0.5)
+        told = json.loads(out.read_text())
+        peak_mib = peak_kib(gateway.pid) / 1024
+    assert not told["faults"], told["faults"]
+    print(f"  counts {told['counts']}")
+    print(
+        f"  cores used: gateway {shares[0]:.2f}, Redis {shares[1]:.2f}, crowd {shares[2]:.2f}, others {others.cores():.2f}"
+    )
+    return [
+        *_model(told["counts"], shares, seconds),
+        _polls(told, peak_mib),
+        *_ticks(slow, seconds),
+        _bytes(bytes_each),
+        _board(told),
+        _positions(told),
+        *_door(samples),
+        *_expected(told),
+    ]
+
+
+def _resume(stage: Stage, gateway: Server) -> None:
+    file = stage.folder / f"waitroom-{gateway.port}.toml"
+    config = configuration.load(str(file), os.environ, dev=True, read_key=load_key_file)
+    port = config.server.operator[1]
+    command = [
+        "curl",
+        "-sS",
+        "--fail",
+        "-X",
+        "PATCH",
+        "-H",
+        "Content-Type: application/json",
+        "-d",
+        '{"paused": false}',
+    ]
+    subprocess.run([*command, f"http://127.0.0.1:{port}/api/rooms/{ROOM}"], check=True, capture_output=True)
+
+
+def _slow(server: RedisServer) -> list[int]:
+    """Microseconds of each script that took SLOW_US or more."""
+    found: Any = server.client.slowlog_get(1_000_000)
+    return sorted(int(one["duration"]) for one in found if bytes(one["command"]).lower().startswith(b"eval"))
+
+
+def _model(counts: Mapping[str, int], shares: Sequence[float], seconds: float) -> list[Figure]:
+    """What `waitroom capacity` says of this very load."""
+    costs = Costs()
+
+    def per_s(kind: str) -> float:
+        return sum(count for name, count in counts.items() if name.startswith(kind)) / seconds
+
+    polls_s, joins_s, claims_s = per_s("poll "), per_s("join 2"), per_s("claim ")
+    gateway = (polls_s * costs.poll_us + joins_s * costs.join_us + claims_s * costs.claim_us) / 1e6
+    batches_s = counts.get("marks", 0) / seconds
+    marks_s = batches_s * MARK_BATCH + polls_s
+    redis = joins_s * costs.join_redis_us + marks_s * costs.mark_redis_us + claims_s * costs.claim_redis_us
+    redis = (redis + costs.beat_redis_us) / 1e6
+    return [
+        Figure(
+            f"capacity model, {who}",
+            f"{measured:.2f} cores",
+            f"{modelled:.2f} by the model",
+            f"{measured / modelled:.2f}",
+            "",
+            None,
+            "by the figures of full batches and busy seconds; here batches are small and there is time between them",
+        )
+        for who, measured, modelled in (("gateway", shares[0], gateway), ("Redis", shares[1], redis))
+    ]
+
+
+def _polls(told: Mapping[str, Any], peak_mib: float) -> Figure:
+    ms = sorted(told["poll_ms"])
+    ok, bad = told["counts"].get("poll 200", 0), [name for name in told["counts"] if name[-3:] in {"500", "502", "503"}]
+    return Figure(
+        "polls meanwhile, p50 / p99",
+        f"{ms[len(ms) // 2]:.1f} / {ms[len(ms) * 99 // 100]:.1f} ms",
+        "",
+        f"{ok:,} answered, {sum(told['counts'][name] for name in bad)} failed",
+        "0 failed",
+        not bad,
+        "the crowd's own process is late, too: it shares its core with Redis",
+        f"{peak_mib:.0f} MiB",
+    )
+
+
+def _ticks(slow: Sequence[int], seconds: float) -> list[Figure]:
+    """A hundredth of the ticks alone is more than all scripts that took so long: then p99 is below it."""
+    ticks = seconds * 10
+    p99 = slow[-int(ticks / 100)] / 1e3 if len(slow) > ticks / 100 else SLOW_US / 1e3
+    longest = (slow[-1] if slow else SLOW_US) / 1e3
+    return [
+        Figure(
+            "drain tick, p99",
+            f"<= {p99:.1f} ms",
+            "",
+            f"{len(slow):,} scripts of any kind took {SLOW_US} us or more",
+            "<= 5 ms",
+            p99 <= 5,
+            "Redis' slow log does not say which script: censuses and batches of claims are counted as if they were ticks",
+            values=(p99,),
+            bound=5.0,
+        ),
+        Figure(
+            "longest script",
+            f"{longest:.1f} ms",
+            "",
+            "",
+            "<= 5 ms",
+            longest <= 5,
+            "by the clock: also while the crowd had Redis' core",
+            values=(longest,),
+            bound=5.0,
+        ),
+    ]
+
+
+def _bytes(each: float) -> Figure:
+    return Figure(
+        "Redis bytes a waiting visitor",
+        f"{each:.1f}",
+        "",
+        "",
+        f"<= {PROMISED_BYTES}",
+        each <= PROMISED_BYTES,
+        "used memory before and after the room was filled, all of the room's keys",
+        values=(each,),
+        bound=PROMISED_BYTES,
+    )
+
+
+def _board(told: Mapping[str, Any]) -> Figure:
+    ages = sorted(told["board_age_s"])
+    p99 = ages[len(ages) * 99 // 100]
+    return Figure(
+        "age of the public board, p50 / p99",
+        f"{ages[len(ages) // 2]:.2f} / {p99:.2f} s",
+        "",
+        "",
+        "p99 <= 1 s",
+        p99 <= 1,
+        "as the crowd received it, by Redis' clock; the way through the crowd's process is in it",
+        values=(p99,),
+        bound=1.0,
+    )
+
+
+def _positions(told: Mapping[str, Any]) -> Figure:
+    """Errors as parts of what is allowed, which is one place or a hundredth."""
+    parts = sorted(abs(told_ - rank) / max(1.0, rank / 100) for rank, told_ in told["positions"])
+    p99 = parts[len(parts) * 99 // 100]
+    within = sum(part <= 1 for part in parts) / len(parts)
+    return Figure(
+        "position, by the sorted set's rank",
+        f"{within:.1%} within 1 place or 1 %",
+        "",
+        f"p50 {parts[len(parts) // 2]:.2f}, p99 {p99:.2f} of what is allowed",
+        "99 %",
+        within >= 0.99,
+        "the line moves while it is asked: the rank is the mean of before and after; the board is 0.3 s older",
+    )
+
+
+def _door(samples: Sequence[Sample]) -> list[Figure]:
+    return [evenness(samples), promise_1(samples)]
+
+
+def _expected(told: Mapping[str, Any]) -> list[Figure]:
+    waits = [(real, p50, p90) for real, p50, p90 in told["ratios"] if p50 >= 10]
+    if len(waits) < 50:
+        return []
+    off = sorted(abs(real / p50 - 1) for real, p50, _ in waits)
+    in_p50 = sum(real <= p50 for real, p50, _ in waits) / len(waits)
+    in_p90 = sum(real <= p90 for real, _, p90 in waits) / len(waits)
+    median = off[len(off) // 2]
+    return [
+        Figure(
+            "expected time, median error",
+            f"{median:.1%}",
+            f"{len(waits):,} waits",
+            f"real by told: p10 {_at(waits, 0.1):.2f}, p50 {_at(waits, 0.5):.2f}, p90 {_at(waits, 0.9):.2f}",
+            "<= 10 %",
+            median <= 0.1,
+            "told 10 s or more before; ended when the admission came, a poll's time after the turn",
+            values=(median,),
+            bound=0.1,
+        ),
+        Figure(
+            "entered by p50, by p90",
+            f"{in_p50:.0%}, {in_p90:.0%}",
+            "",
+            "",
+            "50 %, 90 %",
+            None,
+            "a crowd that behaves alike for ten minutes is easier to foretell than a real one",
+        ),
+    ]
+
+
+def _at(waits: Sequence[tuple[float, float, float]], part: float) -> float:
+    ratios = sorted(real / p50 for real, p50, _ in waits)
+    return ratios[int(len(ratios) * part)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--waiting", type=int, default=1_000_000)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--into", type=Path, default=Path("build/million"), metavar="FOLDER")
+    asked = parser.parse_args()
+    figures = [*by_size(asked.waiting, asked.rounds), *hold(asked.waiting, asked.minutes * 60)]
+    print(f"\n{report.table(figures)}")
+    print("written:", *report.write(figures, asked.into))
+
+
+if __name__ == "__main__":
+    main()

@@ -17,11 +17,10 @@ from gateway.rules.tokens import Glance
 from gateway.web import answers
 from gateway.web.desk import Desk
 from gateway.web.place import UNTIMED, message, stamp
-from gateway.web.ready import Ready, ReadyHead
+from gateway.web.ready import JSON_HEAD, Ready, ReadyHead
 
 SEATED: Final = frozenset({Code.NEW, Code.KNOWN})
 STAMP_S: Final = 0.02  # how old "now" may be
-HEAD: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +48,8 @@ class Polls:
         self._monotonic = desk.queue.clock.monotonic
         self._reissue_s = desk.room.absence_max_s  # half of a ticket's life
         self._form: _Form | None = None
-        self._head = ReadyHead("HTTP/1.1 200 OK", HEAD)
-        self._seat_heads = {Code.NEW: ReadyHead("HTTP/1.1 201 Created", HEAD), Code.KNOWN: self._head}
+        self._head = ReadyHead("HTTP/1.1 200 OK", JSON_HEAD)
+        self._seat_heads = {Code.NEW: ReadyHead("HTTP/1.1 201 Created", JSON_HEAD), Code.KNOWN: self._head}
         self._stamped_s = 0.0
         self._now = ""
 
@@ -81,9 +80,9 @@ class Polls:
         expected_s = form.base_s + position * form.step_s
         text, ticket = desk.new_ticket(identity, standing, expected_s + form.opens_in_s if form.is_timed else None)
         document = self._fill(form, standing.number, position, expected_s, 0.0, now_s, chance)
-        cookie = None if in_body else desk.set_ticket(text, ticket)
+        cookies = () if in_body else (desk.set_ticket(text, ticket),)
         body = (f'{document[:-1]},"ticket":"{text}"}}' if in_body else document).encode()
-        return Ready(self._seat_heads[standing.code].of(len(body), now_s, cookie), body)
+        return Ready(self._seat_heads[standing.code].of(len(body), now_s, *cookies), body)
 
     def _current(self) -> _Form | None:
         """The form of the newest board, or None where that is too old to answer from."""

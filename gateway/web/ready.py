@@ -11,6 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
+JSON_HEAD: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 _CLOSE: Final = b"Connection: close\r\n"
 
 
@@ -23,14 +24,15 @@ class ReadyHead:
         self._second = -1
         self._dated = b""
 
-    def of(self, body_bytes: int, now_s: float, cookie: str | None = None) -> bytes:
+    def of(self, body_bytes: int, now_s: float, *cookies: str) -> bytes:
         second = int(now_s)
         if second != self._second:
             self._second = second
             self._dated = self._opening + formatdate(second, usegmt=True).encode() + b"\r\nContent-Length: "
-        if cookie is None:
-            return b"%b%d\r\n" % (self._dated, body_bytes)
-        return b"%b%d\r\nSet-Cookie: %b\r\n" % (self._dated, body_bytes, cookie.encode("latin-1"))
+        head = b"%b%d\r\n" % (self._dated, body_bytes)
+        for cookie in cookies:
+            head += b"Set-Cookie: %b\r\n" % cookie.encode("latin-1")
+        return head
 
 
 class Ready(web.StreamResponse):

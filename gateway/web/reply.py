@@ -14,7 +14,7 @@ from gateway.rules import policy
 from gateway.web import answers
 from gateway.web.desk import Desk
 from gateway.web.place import Place, ended_place
-from gateway.web.ready import Ready
+from gateway.web.ready import JSON_HEAD, Ready, ReadyHead
 
 EXPOSED: Final = "Retry-After, Waitroom-Lease, Waitroom-State, Waitroom-Room"
 RETRY_SHORT_S: Final = 2
@@ -26,6 +26,7 @@ class Reply:
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
+        self._admitted_head = ReadyHead("HTTP/1.1 200 OK", JSON_HEAD)
 
     def placed(
         self, request: web.BaseRequest, place: Place, status: int, issued: tuple[str, Ticket] | None
@@ -43,12 +44,15 @@ class Reply:
     def admitted(
         self, request: web.BaseRequest, place: Place, text: str, cookie: str, status: int
     ) -> web.StreamResponse:
-        headers: CIMultiDict[str] = CIMultiDict()
+        cookies: tuple[str, ...] = ()
         if self.is_app(request):
             place.document["admission"] = text
         else:
-            headers.add("Set-Cookie", cookie)
-            headers.add("Set-Cookie", self.desk.drop_ticket())
+            cookies = cookie, self.desk.drop_ticket()
+        if status == 200 and Ready.fits(request) and not self.desk.room.origins and not asks_html(request):
+            body = answers.json_text(place.document).encode()
+            return Ready(self._admitted_head.of(len(body), self.desk.queue.clock.now_s(), *cookies), body)
+        headers = CIMultiDict(("Set-Cookie", one) for one in cookies)
         return self.show(request, place, status, headers)
 
     def ended(self, request: web.BaseRequest, status: int) -> web.StreamResponse:

@@ -61,6 +61,7 @@ The queue: the only speaker of Redis
 The loops and the faces
     drain.py              ticks, boards, marks, held claims, healing
     web/listener.py       an open port, and what gets as far as the gate
+    web/endings.py        which request must be its connection's last
     web/express.py        what the crowd asks over and over, answered from its bytes
     web/arrivals.py       of that, the waiting page in place of a protected URL
     web/gate.py           the way in: judge a request, then act

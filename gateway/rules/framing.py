@@ -9,21 +9,21 @@ from typing import Final
 from gateway.rules.headers import Header
 
 LENGTH_DIGITS_MAX: Final = 18  # parsers keep lengths in 64 bits, and to aiohttp's 2^64 - 1 means none
-_VERSIONS: Final = frozenset(((1, 0), (1, 1)))
+VERSIONS: Final = frozenset(((1, 0), (1, 1)))
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,253}))(?::[0-9]{1,5})?")
 
 
 def framing_fault(version: tuple[int, int], headers: Iterable[Header]) -> str | None:
     """Why a request may not be forwarded, or None; RFC 9112, 3.2 and 6.3, where aiohttp 3.14 is more forgiving."""
     hosts, codings, lengths, upgrades = _framing(headers)
-    if version not in _VERSIONS:
+    if version not in VERSIONS:
         return "HTTP version is not 1.0 or 1.1"
     if codings and (fault := _coding_fault(version, codings, lengths)):
         return fault
     if lengths and not (len(lengths) == 1 and is_length(lengths[0])):
         return "Content-Length is not one number"
-    if upgrades and (codings or lengths not in ([], [b"0"])):
-        return "Upgrade with a body"  # aiohttp loses its way in the bytes after one that is refused
+    if (codings or lengths not in ([], [b"0"])) and any(b"websocket" in value.lower() for value in upgrades):
+        return "WebSocket with a body"  # aiohttp loses its way in the bytes after one that is refused
     if len(hosts) > 1 or (not hosts and version == (1, 1)):
         return "Host is not there once"
     if hosts and not is_host(hosts[0]):

@@ -15,17 +15,17 @@ import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from itertools import chain
+from itertools import chain, islice
 from typing import Final, cast
 
 from aiohttp import http_parser, web
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from gateway.errors import StartError
 from gateway.model import Server
-from gateway.rules.framing import framing_fault, is_length
+from gateway.rules.framing import VERSIONS, framing_fault
 from gateway.rules.head import Boundary, Whereabouts
+from gateway.web.endings import Endings, Parsed, body_bytes_of, unseen
 from gateway.web.ready import Ready
 
 log = logging.getLogger("waitroom")
@@ -150,7 +150,7 @@ class Listener:
         raw_headers = request.raw_headers
         if (fault := framing_fault(request.version, raw_headers)) is not None:
             log.debug("request_refused", extra={"fault": fault})
-            return refusal(400)
+            return refusal(400) if request.version in VERSIONS else unheard_of()
         if sum(map(len, chain.from_iterable(raw_headers))) > self.limits.header_bytes_max:
             return refusal(431)
         response = await self._handler(request)
@@ -173,11 +173,20 @@ def refusal(status: int) -> web.Response:
     return response
 
 
+def unheard_of() -> Ready:
+    """The same in HTTP/1.1: aiohttp would answer HTTP/2.0 or 0.9 in a version that it does not speak."""
+    head = b"HTTP/1.1 400 Bad Request\r\nServer: waitroom\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    answer = Ready(head + b"Content-Length: 16\r\n", b"400 Bad Request\n")
+    answer.close_after()
+    return answer
+
+
 class Connection(web.RequestHandler):
     """aiohttp's connection with the deadlines it lacks, and without its talkative error pages."""
 
     __slots__ = (
         "_boundary",
+        "_endings",
         "_head_bytes",
         "_head_late",
         "_is_new",
@@ -205,6 +214,7 @@ class Connection(web.RequestHandler):
         self._limits = limits
         self._boundary = Boundary()
         self._is_new = True  # aiohttp has been given nothing yet
+        self._endings = Endings()
         self._head_late: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._write_late: asyncio.TimerHandle | None = None
@@ -267,6 +277,26 @@ class Connection(web.RequestHandler):
         requests = len(self._messages) - before
         body_bytes = body_bytes_of(*self._messages[-1]) if requests and not self._upgraded else None
         self._boundary.follow(data, requests, body_bytes)
+        for one in self._endings.see(data, list(islice(self._messages, before, None)) if requests else ()):
+            self._end_with(one)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Also parses what came behind a WebSocket that was declined, unseen by `data_received`."""
+        was_behind = bool(self._message_tail)
+        result = await super().finish_response(request, resp, start_time)
+        if was_behind:
+            for one in unseen(self._messages):
+                self._end_with(one)
+        return result
+
+    def _end_with(self, one: Parsed) -> None:
+        """The connection ends with the answer to this request; which says so, if nobody has begun to answer it."""
+        if one in self._messages:  # those before it are answered first
+            self._messages[self._messages.index(one)] = (one[0]._replace(should_close=True), one[1])
+        else:
+            self._close = True
 
     def force_close(self) -> None:
         """Also how a stop ends what did not end in time: half an answer is cut, lest it look whole; a tunnel has no whole."""
@@ -310,17 +340,6 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun: another one would land inside it")
         return refusal(431 if isinstance(exc, LineTooLong) else status)
-
-
-def body_bytes_of(message: object, payload: StreamReader) -> int | None:
-    """How long the body of a parsed head is, None where only its end will tell."""
-    if not isinstance(message, http_parser.RawRequestMessage):  # it could not be parsed
-        return None
-    # A length that is too long for aiohttp's parser leads it to no body at all: the field has the last word.
-    length = message.headers.get("Content-Length", "0" if payload is EMPTY_PAYLOAD else "").encode(
-        "utf-8", "surrogateescape"
-    )
-    return int(length) if is_length(length) else None
 
 
 def cut(transport: asyncio.Transport | None) -> None:

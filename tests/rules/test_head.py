@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.rules.head import Boundary, Whereabouts, plain_fields
-from gateway.web.listener import body_bytes_of
+from gateway.web.endings import body_bytes_of
 
 LINE = b"GET /_waitroom/room/status HTTP/1.1\r\n"
 HOST = b"Host: bank.example\r\n"

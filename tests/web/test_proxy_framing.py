@@ -40,7 +40,7 @@ HOST = b"Host: bank.example\r\n"
         b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 9999999999999999999\r\n",
         b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: " + b"0" * 5000 + b"5\r\n",
         b"POST / HTTP/1.1\r\n" + HOST + b"Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n",
-        b"POST / HTTP/1.1\r\n" + HOST + b"Connection: upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n",
+        b"POST / HTTP/1.1\r\n" + HOST + b"Connection: upgrade\r\nUpgrade: WebSocket\r\nTransfer-Encoding: chunked\r\n",
         b"GET / HTTP/1.1\r\n" + HOST + HOST,
         b"GET / HTTP/1.1\r\n",
         b"GET / HTTP/1.1\r\nHost:\r\n",

@@ -8,7 +8,7 @@ BIN := .venv/bin
 # PROGRAM:PACKAGE of Debian 12 that tests run for real.
 TEST_PROGRAMS := redis-server:redis-server redis-cli:redis-tools chromium:chromium javac:openjdk-17-jdk-headless njs:njs wrk:wrk \
 	haproxy:haproxy nginx:nginx caddy:caddy curl:curl openssl:openssl \
-	prometheus:prometheus promtool:prometheus
+	prometheus:prometheus promtool:prometheus systemd-socket-activate:systemd kubectl:kubernetes-client
 
 # What builds the packages is pinned, too: new pips read the second variable for that, old ones the first.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
@@ -83,7 +83,7 @@ dashboards: install-test ## deploy/grafana/*.json anew from dashboards.toml
 
 # The suite against the wheel: in a new environment, and in a folder where the sources are not.
 WHEEL := build/wheel
-OUTSIDE := tests bench deploy docs locustfiles Makefile README.md constraints.txt pyproject.toml .ci
+OUTSIDE := tests bench deploy docs locustfiles Makefile README.md constraints.txt pyproject.toml .ci .dockerignore
 test-wheel: install-test ## build wheel and sdist, and run the suite on the wheel
 	rm -rf $(WHEEL) dist
 	$(BIN)/python -m build --outdir dist

@@ -76,6 +76,7 @@ The loops and the faces
     web/site.py           our URLs of no room: health, public keys, the contract
     web/openapi.py        the contract as OpenAPI 3.1
     web/passage.py        one admitted request on its way, and its lease
+    web/access.py         one request's id, and its line in the log
     web/plan.py           what the gate decides about a request that goes on
     web/upstream.py       the way to the upstreams: who may go, and what a failure becomes
     web/backend.py        one upstream: its URLs, shares and health
@@ -88,6 +89,7 @@ The loops and the faces
 The whole
     instruments.py        events met by metrics
     logs.py               how log lines look
+    systemd.py            sockets that systemd holds, and what it hears
     app.py                wiring, start and stop, the only wall clock
     workers.py            the parent of several such processes
     cli.py                the `waitroom` command

@@ -18,6 +18,7 @@ import resource
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -42,11 +43,12 @@ from gateway.rules.routes import Routes
 from gateway.rules.tokens import Keyring
 from gateway.rules.verified import VerifiedCache
 from gateway.scrape import Folder, render
+from gateway.systemd import Service
 from gateway.tasks import Owner
 from gateway.web.control import Control
 from gateway.web.desk import Desk
 from gateway.web.gate import Gate, Surroundings
-from gateway.web.listener import CLOSE_S, Limits, Listener, bind_both
+from gateway.web.listener import CLOSE_S, NOBODYS, Limits, Listener, bind_both
 from gateway.web.operator import OperatorPort
 from gateway.web.site import Site
 from gateway.web.upstream import Upstreams
@@ -63,14 +65,16 @@ GC_THRESHOLD: Final = (25_000, 10, 50)
 REPLACED_WHY: Final = "replaced"  # in a roll, where siblings serve on
 FIRST_BOARD_S: Final = 0.005  # how often it is looked for at the start
 FLUSH_S: Final = 1.0
+END_S: Final = 5.0  # more than what a stop does after its last request takes, with a Redis that answers
 FILES_BESIDE: Final = 400  # Redis, listeners, logs, connections to upstreams that rest
 
 
 class Gateway:
     """One process: `start`, then `stop`."""
 
-    def __init__(self, config: Config, part: Part | None = None) -> None:
+    def __init__(self, config: Config, part: Part | None = None, held: Mapping[str, socket.socket] = NOBODYS) -> None:
         self._part = part
+        self._held = held  # ports that systemd listens on for us
         self.config = config = config if part is None else shared(config, part.of)
         self.is_stopping = False
         self.owner = Owner()
@@ -89,7 +93,7 @@ class Gateway:
     async def start(self) -> None:
         """Raises StartError: a port in use, a Redis that may not be used."""
         server = self.config.server
-        sockets = self._part.sockets() if self._part is not None else bind_both(server)
+        sockets = self._part.sockets() if self._part is not None else bind_both(server, self._held)
         try:
             await self._start_rooms()
         except BaseException:
@@ -191,7 +195,10 @@ class Gateway:
     def _gate(self) -> Gate:
         config = self.config
         trusted = tuple(ipaddress.ip_network(text) for text in config.server.trusted_proxies)
-        here = Surroundings(Routes.build(config), config.upstreams, trusted, config.server.https)
+        server = config.server
+        here = Surroundings(
+            Routes.build(config), config.upstreams, trusted, server.https, server.makes_request_ids, server.access_log
+        )
         site = Site(self.keyring, self.is_ready)
         return Gate(here, self._desks, self._upstreams, site.serve, self.instruments, time.time)
 
@@ -307,13 +314,14 @@ def read_keys(config: Config) -> Keyring:
 
 def serve(config: Config, part: Part | None = None) -> int:
     """Run a gateway, or one worker of it, until SIGTERM or SIGINT. Raises StartError and KeyFileError before it serves."""
-    logs.set_up()
+    logs.set_up(config.server.log_format)
+    service = Service.taken(os.environ, os.getpid())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config, part))
+        return runner.run(_serve(config, part, service))
 
 
-async def _serve(config: Config, part: Part | None) -> int:
-    gateway = Gateway(config, part)
+async def _serve(config: Config, part: Part | None, service: Service) -> int:
+    gateway = Gateway(config, part, service.sockets)
     _raise_file_limit(gateway.config)
     told: asyncio.Queue[str] = asyncio.Queue()
     loop = asyncio.get_running_loop()
@@ -334,5 +342,9 @@ async def _serve(config: Config, part: Part | None) -> int:
             ),
             "channel",
         )
-    await gateway.stop(await told.get())
+    gateway.owner.start(service.prove_alive(), "watchdog")
+    service.say_ready("serving")
+    why = await told.get()
+    service.say_stopping(config.server.stop_grace_s + CLOSE_S + FLUSH_S * len(config.rooms) + END_S)
+    await gateway.stop(why)
     return 0

@@ -167,6 +167,9 @@ class _Build:
             stop_grace_s=table.stop_grace,
             header_bytes_max=table.header_bytes_max,
             connections_max=table.connections_max,
+            log_format=table.log_format,
+            access_log=table.access_log,
+            makes_request_ids=table.request_id == "make",
         )
 
     def _tokens(self, draft: Draft) -> model.Tokens:

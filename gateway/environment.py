@@ -104,7 +104,7 @@ def _place_and_text(
 
 
 def _typed(place: tuple[str, ...], text: str, variable: str) -> object:
-    """The text as TOML would have brought it: a list, a whole number, or the text itself."""
+    """The text as TOML would have brought it: a list, a number, or the text itself."""
     model = TABLES[place[0]] if len(place) == 2 else UpstreamTable
     field = model.model_fields[place[-1]]
     annotation = field.annotation
@@ -115,6 +115,10 @@ def _typed(place: tuple[str, ...], text: str, variable: str) -> object:
         if re.fullmatch(r"[0-9]{1,12}", text, re.ASCII) is None:
             raise ValueError(f'"{text}"; allowed: {allowed(field)}')
         return int(text)
+    if annotation is float and not is_written_as_text:
+        if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,12})?", text, re.ASCII) is None:
+            raise ValueError(f'"{text}"; allowed: {allowed(field)}')
+        return float(text)
     return text
 
 

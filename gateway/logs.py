@@ -1,4 +1,4 @@
-"""How log lines look: time, level, event, and the event's fields as `name=value`, on one line each.
+"""How log lines look: time, level, event, and the event's fields, on one line each, as text (`name=value`) or as JSON.
 
 Events are constant names; what varies is in their fields. Nothing in a field can start a new line or pass for another field.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from datetime import UTC, datetime
 from typing import Final
 
 STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -26,13 +27,32 @@ class Fields(logging.Formatter):
         return " ".join([super().formatMessage(record), *fields])
 
 
+class Json(logging.Formatter):
+    """One JSON document a line; numbers stay numbers. `at` is RFC 3339, UTC."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line: dict[str, object] = {"at": at, "level": record.levelname, "logger": record.name}
+        line["event"] = record.getMessage()
+        for name, value in vars(record).items():
+            if name not in STANDARD:
+                is_plain = value is None or isinstance(value, bool | int | float)
+                line[name] = value if is_plain else str(value)[:VALUE_CHARS_MAX]
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=True)
+
+
 def _quoted(value: object) -> str:
     text = str(value)[:VALUE_CHARS_MAX]
     return text if _BARE.match(text) else json.dumps(text, ensure_ascii=True)
 
 
-def set_up(level: int = logging.INFO) -> None:
+FORMATS: Final[dict[str, type[logging.Formatter]]] = {"text": Fields, "json": Json}
+
+
+def set_up(form: str = "text", level: int = logging.INFO) -> None:
     """Log to standard error from now on."""
     handler = logging.StreamHandler()
-    handler.setFormatter(Fields())
+    handler.setFormatter(FORMATS[form]())
     logging.basicConfig(level=level, handlers=[handler], force=True)

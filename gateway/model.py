@@ -133,6 +133,9 @@ class Server:
     stop_grace_s: float = 5.0
     header_bytes_max: int = 32_768
     connections_max: int = 20_000
+    log_format: str = "text"  # or "json"
+    access_log: float = 0.0  # share of the requests that get a line
+    makes_request_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)

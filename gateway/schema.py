@@ -107,6 +107,11 @@ class ServerTable(Table):
         Size, Field(ge=8192, le=1_048_576, description=f'{notation.SIZE_ALLOWED}; from "8KiB" to "1MiB"')
     ] = 32_768
     connections_max: Annotated[int, _whole(16, 1_000_000, "connections")] = 20_000
+    log_format: Literal["text", "json"] = Field("text", description='"text" or "json"')
+    access_log: float = Field(
+        0.0, ge=0.0, le=1.0, allow_inf_nan=False, description="a share of the requests from 0 (none) to 1 (all)"
+    )
+    request_id: Literal["pass", "make"] = Field("pass", description='"pass" or "make"')
 
 
 class RedisTable(Table):

@@ -30,6 +30,7 @@ from gateway.errors import StartError, WaitroomError
 from gateway.model import Config
 from gateway.part import REFUSED, REPLACED, SERVING, Part, kept
 from gateway.scrape import Folder
+from gateway.systemd import Service
 from gateway.tasks import Owner
 from gateway.web.listener import CLOSE_S, bind_both
 
@@ -63,8 +64,9 @@ class Worker:
 class Parent:
     """`run` until SIGTERM or SIGINT; answers the exit code. `load` reads the configuration anew, or raises WaitroomError."""
 
-    def __init__(self, config: Config, command: Sequence[str], load: Callable[[], Config]) -> None:
+    def __init__(self, config: Config, command: Sequence[str], load: Callable[[], Config], service: Service) -> None:
         self._config = config
+        self._service = service
         self._kept = kept(config)
         self._command = command
         self._load = load
@@ -95,11 +97,14 @@ class Parent:
             if None in workers:
                 return 1
             log.info("workers_serving", extra={"workers": len(workers)})
+            self._chores.start(self._service.prove_alive(), "watchdog")
+            self._service.say_ready(f"{len(workers)} workers serve")
             while (number := await told.get()) is signal.SIGHUP:
                 if not self._reload_waits:
                     self._reload_waits = True
                     self._chores.start(self._reload(), "reload")
             log.info("stopping", extra={"why": number.name, "workers": len(self._alive)})
+            self._service.say_stopping(max((worker.stop_s for worker in self._alive), default=0.0) + MARGIN_S)
         finally:
             await self._chores.close()
             for sock in self._sockets:  # the last worker's end is the ports' end, too
@@ -209,6 +214,7 @@ class Parent:
         """Roll the workers onto the configuration as it is now; a faulty one is refused, and all stays as it was."""
         async with self._rolling:
             self._reload_waits = False
+            self._service.say_reloading()
             try:
                 config = await asyncio.to_thread(self._load)
                 faults = _fixed_faults(self._config, config)
@@ -219,6 +225,10 @@ class Parent:
                 self._refuse()
             else:
                 await self._roll(config)
+            told = (
+                "the last reload was refused, see the log" if self._is_refused else f"config {self._config.digest[:12]}"
+            )
+            self._service.say_ready(f"{self._config.server.workers} workers serve; {told}")
 
     async def _roll(self, config: Config) -> None:
         before, kept_before, was_refused = self._config, self._kept, self._is_refused
@@ -271,10 +281,11 @@ def _folder_fault(path: Path, fault: OSError) -> str:
 
 def run(config: Config, command: Sequence[str], load: Callable[[], Config]) -> int:
     """Serve with `server.workers` processes, each of them `command` with its part. Raises StartError for a port in use."""
-    logs.set_up()
-    sockets = bind_both(config.server)
+    logs.set_up(config.server.log_format)
+    service = Service.taken(os.environ, os.getpid())
+    sockets = bind_both(config.server, service.sockets)
     try:
-        return asyncio.run(Parent(config, command, load).run(sockets))
+        return asyncio.run(Parent(config, command, load, service).run(sockets))
     finally:
         for sock in sockets:
             sock.close()

@@ -32,7 +32,7 @@ LONG_SCRIPTS = {"root.lua": "what every script reads first, written once"}
 
 # The layers, lowest first. A module may import its own layer and those below it. A folder stands for what is in it.
 LAYERS: list[set[str]] = [
-    {"model", "errors", "tasks", "logs"},
+    {"model", "errors", "tasks", "logs", "systemd"},
     {
         "notation",
         "secretfile",

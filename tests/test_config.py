@@ -224,6 +224,8 @@ def test_the_environment_stands_in_for_keys(folder: Path) -> None:
             "WAITROOM_SERVER_HOSTS": "bank.example, www.bank.example",
             "WAITROOM_SERVER_CONNECTIONS_MAX": "100",
             "WAITROOM_SERVER_HEADER_BYTES_MAX": "16KiB",
+            "WAITROOM_SERVER_ACCESS_LOG": "0.01",
+            "WAITROOM_SERVER_REQUEST_ID": "make",
             "WAITROOM_REDIS_URL": "unix:///run/redis.sock",
             "WAITROOM_TOKENS_SIGNING_KEY_FILE": "keys/2026-11.pem",
             "WAITROOM_UPSTREAMS_OLD_BANK_URLS": "http://10.0.0.1:9000,http://10.0.0.2:9000",
@@ -238,6 +240,7 @@ def test_the_environment_stands_in_for_keys(folder: Path) -> None:
     assert found.server.public == ("::", 80)
     assert found.server.hosts == ("bank.example", "www.bank.example")
     assert (found.server.connections_max, found.server.header_bytes_max) == (100, 16_384)
+    assert (found.server.access_log, found.server.makes_request_ids) == (0.01, True)
     assert found.redis_url == "unix:///run/redis.sock"
     assert found.tokens.signing_key_file == str(folder / "keys/2026-11.pem")
     assert found.upstreams["old-bank"].urls == ("http://10.0.0.1:9000", "http://10.0.0.2:9000")
@@ -272,6 +275,7 @@ def test_secrets_come_from_files(folder: Path) -> None:
         ("WAITROOM_SERVER_PUBLIC_FILE", "x", "WAITROOM_SERVER_PUBLIC_FILE: unknown variable"),
         ("WAITROOM_SERVER_WORKERS", "two", 'WAITROOM_SERVER_WORKERS: "two"; allowed: a whole number of processes'),
         ("WAITROOM_SERVER_PUBLIC", "8080", 'server.public (from WAITROOM_SERVER_PUBLIC) = "8080": allowed'),
+        ("WAITROOM_SERVER_ACCESS_LOG", "1%", '1%"; allowed: a share of the requests from 0'),
         ("WAITROOM_SERVER_HOSTS", "a,b/c", 'server.hosts[1] (from WAITROOM_SERVER_HOSTS) = "b/c": allowed'),
     ],
 )

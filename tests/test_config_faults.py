@@ -166,6 +166,10 @@ SERVER_FAULTS: Final = [
     ('header_bytes_max = "32k"', 'server.header_bytes_max = "32k": allowed: a number and B, KiB or MiB'),
     ('header_bytes_max = "1KiB"', 'from "8KiB" to "1MiB"'),
     ('stop_grace = "1d"', "server.stop_grace"),
+    ('log_format = "xml"', 'server.log_format = "xml": allowed: "text" or "json"'),
+    ("access_log = 1.5", "server.access_log = 1.5: allowed: a share of the requests from 0 (none) to 1 (all)"),
+    ("access_log = nan", "server.access_log"),
+    ('request_id = "keep"', 'server.request_id = "keep": allowed: "pass" or "make"'),
     ("connections_max = 1", "server.connections_max = 1: allowed: a whole number of connections"),
 ]
 

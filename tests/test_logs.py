@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
-from gateway.logs import Fields
+from gateway.logs import Fields, Json
 
 
 def line(event: str, **fields: object) -> str:
@@ -27,3 +28,26 @@ def test_a_hostile_value_can_neither_start_a_line_nor_forge_a_field() -> None:
 
 def test_a_long_value_is_cut() -> None:
     assert len(line("redis_unreachable", fault="x" * 10_000)) < 1_000
+
+
+def test_json_is_one_document_a_line_with_numbers_as_numbers() -> None:
+    """Issue 5: structured logs. A hostile value stays a value."""
+    fields = {"status": 200, "took_ms": 1.5, "is_kept": True, "path": 'x\n{"event": "fake"}', "lines": ("a", "b")}
+    record = logging.makeLogRecord(
+        {"name": "waitroom", "levelname": "INFO", "msg": "request", "created": 1_000_000_000.25} | fields
+    )
+    text = Json().format(record)
+    assert "\n" not in text
+    assert json.loads(text) == {
+        "at": "2001-09-09T01:46:40.250Z",
+        "level": "INFO",
+        "logger": "waitroom",
+        "event": "request",
+        **(fields | {"lines": "('a', 'b')"}),
+    }
+
+
+def test_json_tells_of_an_exception() -> None:
+    fault = ValueError("of ours")
+    record = logging.makeLogRecord({"msg": "task_failed", "exc_info": (ValueError, fault, None)})
+    assert json.loads(Json().format(record))["exception"].endswith("ValueError: of ours")

@@ -197,7 +197,8 @@ def _receipt(request: web.Request, paid: Paid, headers: Mapping[str, str]) -> we
 def main(arguments: list[str]) -> int:
     """Serve the bank until it is told to stop."""
     parser = Parser("python -m gateway.demo.bank", __doc__)
-    parser.add_argument("--port", type=whole(1, 65_535), default=9000, help="on this machine only (%(default)s)")
+    parser.add_argument("--port", type=whole(1, 65_535), default=9000, help="(%(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on: this machine only (%(default)s)")
     parser.add_argument("--folder", type=Path, help="where the books and the entry log are kept (default: a new one)")
     parser.add_argument(
         "--signing-key-file", type=file_to_read, help="hex of the key that the gateway signs requests with"
@@ -211,12 +212,12 @@ def main(arguments: list[str]) -> int:
         parser.error(f"{fault.filename}: {fault.strerror}")
     except ValueError:
         parser.error(f"--signing-key-file: {options.signing_key_file} does not hold a key in hex")
-    print(f"demo bank on http://127.0.0.1:{options.port}/, its books in {folder}", flush=True)
+    print(f"demo bank on http://{options.host}:{options.port}/, its books in {folder}", flush=True)
     app = build_bank(BankSettings(folder, key))
     try:
         web.run_app(
             app,
-            host="127.0.0.1",
+            host=options.host,
             port=options.port,
             backlog=BACKLOG,
             shutdown_timeout=1,
@@ -225,7 +226,7 @@ def main(arguments: list[str]) -> int:
             loop=uvloop.new_event_loop(),
         )
     except OSError as fault:
-        print(f"port {options.port} cannot be listened on: {fault.strerror}", file=sys.stderr)
+        print(f"port {options.port} on {options.host} cannot be listened on: {fault.strerror}", file=sys.stderr)
         return 1
     return 0
 

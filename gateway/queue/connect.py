@@ -100,6 +100,7 @@ def _options() -> dict[str, Any]:
         "socket_connect_timeout": CALL_TIMEOUT_S,
         "health_check_interval": 0,
         "client_name": "waitroom",
+        "driver_info": None,  # else each connection tells its library, which servers before 7.2 cannot even forbid by name
     }
 
 

@@ -116,6 +116,11 @@ def to_upstream(headers: Sequence[Header], hop: Hop, added: Iterable[Header] = (
     return kept
 
 
+def with_request_id(fields: Iterable[Header], request_id: bytes) -> list[Header]:
+    """With this one, in place of any that is there; for either direction."""
+    return [*(field for field in fields if field[0].lower() != b"x-request-id"), (b"X-Request-Id", request_id)]
+
+
 def _forwarded(hop: Hop, host: bytes, forwarded_for: list[bytes], told: set[bytes]) -> list[Header]:
     """The X-Forwarded fields that are ours to write: `told` names those a trusted peer has written."""
     if hop.peer:

@@ -69,8 +69,9 @@ class Setting:
 class Relayed(web.StreamResponse):
     """An answer that is on the wire already, byte for byte: aiohttp only learns whether the connection goes on."""
 
-    def __init__(self, is_kept: bool) -> None:  # not StreamResponse's: none of its state is needed
+    def __init__(self, is_kept: bool, status: int = 0) -> None:  # not StreamResponse's: none of its state is needed
         self._is_kept = is_kept
+        self._status = status  # 0: the client had gone before there was one
 
     @property
     def prepared(self) -> bool:
@@ -191,6 +192,8 @@ class Exchange:
         host, target = rules.split_target(request.raw_path, request.headers.get("Host", ""))
         hop = rules.Hop(plan.peer, plan.scheme, host, self._setting.via, plan.is_peer_trusted)
         fields = rules.to_upstream(request.raw_headers, hop, plan.headers)
+        if plan.request_id:
+            fields = rules.with_request_id(fields, plan.request_id)
         if self._is_chunked:
             fields.append((b"Transfer-Encoding", b"chunked"))
         if self._wants_upgrade:
@@ -301,13 +304,13 @@ class Exchange:
         except Failure as failure:
             self._failed(failure.kind)
             self._setting.observer.failed(self._limits.name, failure.kind)
-            return Relayed(is_kept=False)
+            return Relayed(is_kept=False, status=head.status)
         self._is_cut_short = False
         self._backend.record(self._pool, self._loop.time(), None, head.status)
         if head.is_reusable and self._is_sent and self._pool is not None:
             self._pool.give(link)
             self._link = None
-        return Relayed(is_kept)
+        return Relayed(is_kept, head.status)
 
     async def _copy(self, link: Link, head: Head, out: bytes, piece: bytes, is_chunked: bool) -> None:
         """Write head (in `out`) and body, each piece as it comes; what has come already leaves in one packet."""
@@ -347,7 +350,7 @@ class Exchange:
         self._backend.record(self._pool, self._loop.time(), None)
         self._link = None  # the tunnel closes it, after the last bytes have left
         await websocket.tunnel(self._request, link, self._limits.idle_timeout_s)
-        return Relayed(is_kept=False)
+        return Relayed(is_kept=False, status=head.status)
 
 
 def _head(head: Head, fields: list[Header]) -> bytes:

@@ -7,6 +7,7 @@ Reads as the request goes: route, credential, decision, outcome (`design.md` sec
 from __future__ import annotations
 
 import ipaddress
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,16 +23,18 @@ from gateway.rules import headers as fields
 from gateway.rules import policy, routes
 from gateway.rules.policy import Asked, Hold, TryEntry
 from gateway.rules.tokens import subject_of
-from gateway.web import answers
+from gateway.web import access, answers
 from gateway.web.arrivals import Arrivals, PageInPlace, held_headers
 from gateway.web.auth import Auth
 from gateway.web.desk import Desk
 from gateway.web.express import Express, RoomExpress
 from gateway.web.lobby import Lobby
 from gateway.web.passage import Passage
+from gateway.web.plan import OnHead
 from gateway.web.ready import Ready
 from gateway.web.upstream import Plan, Upstreams
 
+_random = random.random  # who is logged; nothing depends on its being hard to guess
 IDENTIFIED_MAX: Final = 4096  # admissions that are asked with in one second, about
 ADMISSION_IN_FLIGHT_MAX: Final = 16  # a browser opens six connections; a shared or stolen admission is no battering ram
 
@@ -67,6 +70,8 @@ class Surroundings:
     upstreams: Mapping[str, Upstream]
     trusted_proxies: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
     https: bool
+    makes_request_ids: bool = False
+    access_share: float = 0.0  # of the requests, which get a line in the log
 
 
 class Gate:
@@ -98,15 +103,21 @@ class Gate:
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         started_s = perf_counter()
         kind, response = await self._judge(request)
-        self._events.answered_request(kind, perf_counter() - started_s)
+        took_s = perf_counter() - started_s
+        self._events.answered_request(kind, took_s)
+        if self._here.access_share and _random() < self._here.access_share:
+            access.note(request, kind, response.status, took_s, self._client(request))
         return response
+
+    def _client(self, request: web.BaseRequest) -> str | None:
+        told = request.headers.getall("X-Forwarded-For", ())
+        return fields.client_address(request.remote or "", told, self._here.trusted_proxies)
 
     async def _judge(self, request: web.BaseRequest) -> Answer:
         target = request.raw_path
         if target.startswith("/_waitroom/"):
             return await self._ours(request, target[11:].partition("?")[0])
-        peer = request.remote or ""
-        client = fields.client_address(peer, request.headers.getall("X-Forwarded-For", ()), self._here.trusted_proxies)
+        client = self._client(request)
         route = self._here.routes.match(request.headers.get("Host"), target, request.method, client)
         match route:
             case routes.Protected(room):
@@ -219,16 +230,23 @@ class Gate:
             key = self._here.upstreams[upstream].signing_key
             added = identified(passage.admission.id, room.id, key, int(self._wall_s()))
         peer = request.remote or ""
+        is_trusted = bool(self._here.trusted_proxies) and fields.is_trusted(peer, self._here.trusted_proxies)
+        on_head: OnHead | None = passage.on_head if passage is not None else None
+        request_id = b""
+        if self._here.makes_request_ids:
+            request_id = access.id_of(request, is_peer_trusted=is_trusted)
+            on_head = access.naming(request_id, on_head)
         return Plan(
             upstream=upstream,
             room=room.id if room is not None else None,
             room_in_flight_max=room.max_in_flight if room is not None else 0,
             headers=added,
-            on_head=passage.on_head if passage is not None else None,
+            on_head=on_head,
             on_alive=passage.on_alive if passage is not None else None,
             peer=peer,
-            is_peer_trusted=bool(self._here.trusted_proxies) and fields.is_trusted(peer, self._here.trusted_proxies),
+            is_peer_trusted=is_trusted,
             scheme="https" if self._here.https else "http",
+            request_id=request_id,
         )
 
 

@@ -12,10 +12,11 @@ import errno
 import logging
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import chain, islice
+from types import MappingProxyType
 from typing import Final, cast
 
 from aiohttp import http_parser, web
@@ -23,6 +24,7 @@ from aiohttp.http_exceptions import LineTooLong
 
 from gateway.errors import StartError
 from gateway.model import Server
+from gateway.notation import address_text
 from gateway.rules.framing import VERSIONS, framing_fault
 from gateway.rules.head import Boundary, Whereabouts
 from gateway.web.endings import Endings, Parsed, body_bytes_of, unseen
@@ -31,6 +33,9 @@ from gateway.web.ready import Ready
 log = logging.getLogger("waitroom")
 
 CLOSE_S: Final = 10.0  # what is in flight when the listening sockets close may take this long
+NOBODYS: Final[Mapping[str, socket.socket]] = MappingProxyType({})
+# Who was accepted a moment before the end has not been heard yet; closing on what is on its way would be a reset.
+FIRST_ASKED_S: Final = 0.5
 FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Express = Callable[[bytes], bytes | None]  # a whole request in, its whole answer out; None: the handler knows
@@ -71,17 +76,24 @@ def _no_express(_data: bytes) -> bytes | None:
     return None
 
 
-def bind_both(server: Server) -> tuple[socket.socket, socket.socket]:
-    """The public and the operator port; `StartError` names the key to change."""
-    public = _bound(server.public, "public")
+def bind_both(server: Server, held: Mapping[str, socket.socket] = NOBODYS) -> tuple[socket.socket, socket.socket]:
+    """The public and the operator port, those that systemd holds among them; `StartError` names the key to change."""
+    public = _bound(server.public, "public", held)
     try:
-        return public, _bound(server.operator, "operator")
+        return public, _bound(server.operator, "operator", held)
     except StartError:
         public.close()
         raise
 
 
-def _bound(address: tuple[str, int], key: str) -> socket.socket:
+def _bound(address: tuple[str, int], key: str, held: Mapping[str, socket.socket]) -> socket.socket:
+    if (sock := held.get(key)) is not None:
+        # What was checked of the file (who may reach the operator port, above all) must be true of the socket, too.
+        there = sock.getsockname()[:2]
+        if there != ("127.0.0.1" if address[0] == "localhost" else address[0], address[1]):
+            here = f"{key} of [server] is {address_text(address)}"
+            raise StartError(f"systemd listens on {address_text(there)} as {key}, and {here}: make them one")
+        return sock
     try:
         return bind(*address)
     except StartError as fault:
@@ -132,14 +144,15 @@ class Listener:
         """Accept no more, let what is in flight end within `grace_s`, then cut it."""
         self.is_lame_duck = True
         self.accept_no_more()
-        for one in self._idle():
-            one.force_close()
-        until_s = asyncio.get_running_loop().time() + grace_s
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        await asyncio.sleep(0)  # who was accepted in this turn of the loop is among the connections from the next
         # aiohttp's own shutdown reads no more: uploads would stand still, and WebSockets hear nothing.
-        while self._web.connections and asyncio.get_running_loop().time() < until_s:
-            await asyncio.sleep(0.02)
+        while self._web.connections and (passed_s := loop.time() - began_s) < grace_s:
             for one in self._idle():
-                one.force_close()
+                if one.has_asked or passed_s > FIRST_ASKED_S:
+                    one.force_close()
+            await asyncio.sleep(0.02)
         self._web.pre_shutdown()
         await self._web.shutdown(0.01)  # not 0, which means for ever to aiohttp
 
@@ -185,15 +198,18 @@ class Connection(web.RequestHandler):
     """aiohttp's connection with the deadlines it lacks, and without its talkative error pages."""
 
     __slots__ = (
-        "_boundary",
-        "_endings",
-        "_head_bytes",
-        "_head_late",
-        "_is_new",
-        "_limits",
-        "_listener",
-        "_unsent_bytes",
-        "_write_late",
+        *(
+            "_boundary",
+            "_endings",
+            "_head_bytes",
+            "_head_late",
+            "_is_new",
+            "_limits",
+            "_listener",
+            "_unsent_bytes",
+            "_write_late",
+        ),
+        "has_asked",
     )
 
     def __init__(self, listener: Listener, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
@@ -210,6 +226,7 @@ class Connection(web.RequestHandler):
             auto_decompress=False,
             access_log=None,  # type: ignore[arg-type]  # falsy switches it off
         )
+        self.has_asked = False
         self._listener = listener
         self._limits = limits
         self._boundary = Boundary()
@@ -235,6 +252,7 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self.has_asked = True
         if self._boundary.at is Whereabouts.BETWEEN and self._answer_at_once(data):
             return
         before = len(self._messages)

@@ -19,7 +19,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-test demo demo-without test test-wheel check bench faults lint format pictures dashboards clean
+.PHONY: help install install-test demo demo-without test test-wheel check bench faults lint format lock pictures dashboards clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,12 @@ pictures: install-test ## docs/images anew, as people see the page; ARGS="--all 
 
 dashboards: install-test ## deploy/grafana/*.json anew from dashboards.toml
 	$(BIN)/python deploy/grafana/dashboards.py
+
+# No index is named: who has one of their own sets UV_DEFAULT_INDEX.
+lock: install ## deploy/requirements.lock anew: what an image installs, every file with its hash
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lock]'
+	$(BIN)/uv pip compile pyproject.toml --extra embedded -c constraints.txt --universal --python-version 3.11 \
+	  --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet --output-file deploy/requirements.lock
 
 # The suite against the wheel: in a new environment, and in a folder where the sources are not.
 WHEEL := build/wheel

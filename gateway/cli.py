@@ -149,7 +149,7 @@ def _add_capacity(parser: argparse.ArgumentParser) -> None:
 
 
 def _crowd_size(text: str) -> int:
-    number, unit = (text[:-1], text[-1]) if text[-1:] in "kM" else (text, "")
+    number, unit = (text[:-1], text[-1]) if text.endswith(("k", "M")) else (text, "")
     try:
         size = int(float(number) * {"": 1, "k": 1_000, "M": 1_000_000}[unit])
     except (ValueError, OverflowError):

@@ -54,7 +54,7 @@ class Folder:
 
         What earlier parents left goes, so that workers which outlived theirs have nowhere to write.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._hold = (self.path.parent / HOLD).open("w")  # released when this process ends, however it ends
         try:
             fcntl.flock(self._hold, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from gateway import logs
 from gateway.errors import StartError, WaitroomError
@@ -37,6 +37,7 @@ from gateway.web.listener import CLOSE_S, bind_both
 log = logging.getLogger("waitroom.workers")
 
 FOLDER: Final = "workers"
+NOT_STARTED: Final = "the first workers did not start"
 READY_S: Final = 30.0  # a worker that has not begun to serve by then is given up
 MARGIN_S: Final = 5.0
 YOUNG_S: Final = 10.0  # who dies younger than this waits for its successor
@@ -89,21 +90,18 @@ class Parent:
             self._folder.take()
         except OSError as fault:
             raise StartError(_folder_fault(self._folder.path, fault)) from fault
-        told: asyncio.Queue[signal.Signals] = asyncio.Queue()
+        told: asyncio.Queue[str] = asyncio.Queue()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, told.put_nowait, number)
+            asyncio.get_running_loop().add_signal_handler(number, told.put_nowait, number.name)
         try:
-            workers = await asyncio.gather(*map(self._launch, range(self._config.server.workers)))
-            if None in workers:
-                return 1
-            log.info("workers_serving", extra={"workers": len(workers)})
-            self._chores.start(self._service.prove_alive(), "watchdog")
-            self._service.say_ready(f"{len(workers)} workers serve")
-            while (number := await told.get()) is signal.SIGHUP:
+            self._chores.start(self._start(told), "start")  # a stop is heard meanwhile
+            while (why := await told.get()) == signal.SIGHUP.name:
                 if not self._reload_waits:
                     self._reload_waits = True
                     self._chores.start(self._reload(), "reload")
-            log.info("stopping", extra={"why": number.name, "workers": len(self._alive)})
+            if why == NOT_STARTED:
+                return 1
+            log.info("stopping", extra={"why": why, "workers": len(self._alive)})
             self._service.say_stopping(max((worker.stop_s for worker in self._alive), default=0.0) + MARGIN_S)
         finally:
             await self._chores.close()
@@ -113,6 +111,20 @@ class Parent:
             await self._watches.close()
             self._folder.leave()
         return 0
+
+    async def _start(self, told: asyncio.Queue[str]) -> None:
+        """The first workers: all of them, or no gateway."""
+        workers: list[Worker | None] = [None]
+        try:
+            async with self._rolling:
+                workers = await asyncio.gather(*map(self._launch, range(self._config.server.workers)))
+        finally:
+            if None in workers:
+                told.put_nowait(NOT_STARTED)
+        if None not in workers:
+            log.info("workers_serving", extra={"workers": len(workers)})
+            self._chores.start(self._service.prove_alive(), "watchdog")
+            self._service.say_ready(f"{len(workers)} workers serve")
 
     # --- one worker ---------------------------------------------------------------------------------------------------
 
@@ -218,21 +230,21 @@ class Parent:
             try:
                 config = await asyncio.to_thread(self._load)
                 faults = _fixed_faults(self._config, config)
-            except WaitroomError as fault:
+                if not faults:
+                    await self._roll(config, kept(config))
+            except (WaitroomError, OSError) as fault:  # also no room for the file that workers read it from
                 faults = [str(fault)]
             if faults:
                 log.error("reload_refused", extra={"faults": "; ".join(faults)})
                 self._refuse()
-            else:
-                await self._roll(config)
             told = (
                 "the last reload was refused, see the log" if self._is_refused else f"config {self._config.digest[:12]}"
             )
             self._service.say_ready(f"{self._config.server.workers} workers serve; {told}")
 
-    async def _roll(self, config: Config) -> None:
+    async def _roll(self, config: Config, file: IO[bytes]) -> None:
         before, kept_before, was_refused = self._config, self._kept, self._is_refused
-        self._config, self._kept, self._is_refused = config, kept(config), False
+        self._config, self._kept, self._is_refused = config, file, False
         for slot in range(config.server.workers):
             async with self._changing:
                 old = self._slots.get(slot)

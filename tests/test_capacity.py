@@ -62,6 +62,7 @@ def test_what_is_too_much_for_a_room_is_said() -> None:
     [
         (["--arrivals", "many", "--within", "60s"], "a number of people"),
         (["--arrivals", "0", "--within", "60s"], "a number of people"),
+        (["--arrivals", "", "--within", "60s"], "a number of people"),
         (["--arrivals", "nan", "--within", "60s"], "a number of people"),
         (["--arrivals", "1k", "--within", "1"], "a number and ms, s, m or h"),
         (["--arrivals", "1k", "--within", "5ms"], "from 1s to 720h"),

@@ -38,7 +38,8 @@ class EmbeddedServer:
             # A long data folder would exceed the 108 bytes of a socket's path: the socket lives in a folder of its own.
             path = Path(tempfile.mkdtemp(prefix="waitroom-")) / "valkey.sock"
             (folder / "socket").write_text(str(path))
-            server = ValkeyServer(data_dir=folder.resolve(), persist=True, unix_socket_path=path, config=CONFIG)
+            # Port 0: none. On loopback every user of the machine could move places and settings, without a password.
+            server = ValkeyServer(port=0, data_dir=folder.resolve(), persist=True, unix_socket_path=path, config=CONFIG)
             server.start()
         except BaseException as fault:
             os.close(lock)
@@ -59,7 +60,7 @@ class EmbeddedServer:
 def _lock(folder: Path) -> int:
     """Two servers on one append-only file would mix their lines in it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as fault:
         raise StartError(f"the embedded Valkey cannot keep its data in {folder}: {fault.strerror}") from fault

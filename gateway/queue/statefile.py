@@ -57,9 +57,10 @@ class StateFile:
     def _save(self, document: dict[str, Any]) -> None:
         if document == self._written:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = self._path.with_suffix(f".{os.getpid()}.tmp")
-        with draft.open("w") as file:
+        # Who could write it could raise counters and settings: it is its owner's alone, whatever the umask is.
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             json.dump(document, file)
             file.flush()
             os.fsync(file.fileno())

@@ -19,14 +19,17 @@ _END: Final = b"\r\n\r\n"
 _PRINTABLE: Final = bytes((9, *range(0x20, 0x7F), *range(0x80, 0x100)))
 _TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"  # RFC 9110, 5.6.2, in lower case
 # A field that frames a body, asks for another protocol or for a connection's end: the usual way knows what to do.
-_NOT_PLAIN: Final = frozenset((b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"trailer", b"te"))
+_NOT_PLAIN: Final = frozenset(
+    (b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"trailer", b"te", b"proxy-connection")
+)
+_REPEATED: Final = frozenset((b"x-forwarded-for", b"via"))  # each proxy may add one of its own; nobody here reads them
 
 
 def plain_fields(data: bytes) -> dict[bytes, bytes] | None:
     """The fields of a whole HTTP/1.1 GET without a body, names in lower case; None for everything that is not quite that.
 
-    The caller has looked at the request line. Any field that comes twice, a folded line, a bare CR or LF, a control byte, an odd
-    name or Host: None.
+    The caller has looked at the request line. Any field that comes twice and counts, a folded line, a bare CR or LF, a control
+    byte, an odd name or Host: None.
     """
     if not data.endswith(_END) or len(data) > BYTES_MAX:
         return None
@@ -41,11 +44,19 @@ def plain_fields(data: bytes) -> dict[bytes, bytes] | None:
         if not colon:
             return None
         fields[name.lower()] = value.strip(b" \t")
-    if len(fields) != count - 1 or b"" in fields or b"".join(fields).translate(None, _TOKEN):
+    if len(fields) != count - 1 and not _REPEATED.issuperset(_repeated(lines)):
+        return None
+    if b"" in fields or b"".join(fields).translate(None, _TOKEN):
         return None
     if not _NOT_PLAIN.isdisjoint(fields) or not is_host(fields.get(b"host", b"")):
         return None
     return fields if fields.get(b"connection", b"keep-alive").lower() == b"keep-alive" else None
+
+
+def _repeated(lines: list[bytes]) -> set[bytes]:
+    """Names of more than one field of a head."""
+    names = [line.partition(b":")[0].lower() for line in lines[1:]]
+    return {name for name in names if names.count(name) > 1}
 
 
 class Whereabouts(Enum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -12,6 +13,8 @@ from multidict import CIMultiDict
 import waitroom_ui
 
 NO_STORE: Final = "no-store"
+NOSNIFF: Final = ("X-Content-Type-Options", "nosniff")  # on every answer of ours: what it is called is what it is
+URI_CHARS: Final = "%-._~:/?#[]@!$&'()*+,;="  # all that a URI may hold besides letters and digits (RFC 3986, 2)
 CACHEABLE: Final = {"Cache-Control": "public, max-age=1"}
 TITLES: Final = {
     "admission-required": "This route has a line: join it to be let in",
@@ -37,6 +40,7 @@ def answer(
     """A whole answer, not to be stored unless its headers say so."""
     merged = CIMultiDict(headers or {})
     merged.setdefault("Cache-Control", NO_STORE)
+    merged.setdefault(*NOSNIFF)
     merged["Content-Type"] = content_type
     return web.Response(status=status, body=body, headers=merged)
 
@@ -72,11 +76,12 @@ def page(
 
 def redirect(status: int, location: str, headers: Mapping[str, str] | CIMultiDict[str] | None = None) -> web.Response:
     merged: CIMultiDict[str] = CIMultiDict(headers or {})
-    merged["Location"] = location
+    merged["Location"] = quote(location, safe=URI_CHARS)
     return answer(status, b"", "text/plain; charset=utf-8", merged)
 
 
 def empty(status: int = 204, headers: Mapping[str, str] | CIMultiDict[str] | None = None) -> web.Response:
     merged: CIMultiDict[str] = CIMultiDict(headers or {})
     merged.setdefault("Cache-Control", NO_STORE)
+    merged.setdefault(*NOSNIFF)
     return web.Response(status=status, headers=merged)

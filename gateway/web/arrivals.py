@@ -20,7 +20,13 @@ from gateway.web.desk import Desk
 from gateway.web.ready import ReadyHead
 
 RETRY_HELD_S: Final = 5
-TARGETS_MAX: Final = 2048  # remembered with what they lead to: 1 MiB
+TARGETS_MAX: Final = 2048  # remembered with what they lead to: 2 MiB at most
+LINE_BYTES_MAX: Final = 420
+HOST_BYTES_MAX: Final = 260
+ACCEPTED_BYTES_MAX: Final = 200
+_GZIP: Final = re.compile(
+    r"(?:^|,)[ \t]*(?:x-)?gzip[ \t]*(?:;[ \t]*q=(?!0(?:\.0{0,3})?[ \t]*(?:,|$))[0-9.]{1,5}[ \t]*)?(?:,|$)", re.I
+)
 _LINE: Final = re.compile(rb"GET (/[A-Za-z0-9._~!$&'()*+,;=:@/?%-]{0,400}) HTTP/1\.1")
 # What makes it no navigation, or no stranger's.
 _OTHER: Final = frozenset((b"x-requested-with", b"range", b"waitroom-ticket", b"waitroom-admission"))
@@ -40,8 +46,18 @@ class PageInPlace:
 
     def of(self, accepted: str, now_s: float) -> tuple[bytes, bytes]:
         """Head and body for this Accept-Encoding."""
-        head, body = self._packed if "gzip" in accepted and "q=0" not in accepted else self._plain
+        head, body = self._packed if accepts_gzip(accepted) else self._plain
         return head.of(len(body), now_s), body
+
+
+@lru_cache(64)
+def _names_gzip(accepted: str) -> bool:
+    return _GZIP.search(accepted) is not None
+
+
+def accepts_gzip(accepted: str) -> bool:
+    """Whether this Accept-Encoding takes gzip (RFC 9110, 12.5.3); not if it is longer than any browser's."""
+    return len(accepted) <= ACCEPTED_BYTES_MAX and _names_gzip(accepted)
 
 
 def held_headers(room: Room) -> dict[str, str]:
@@ -63,7 +79,8 @@ class Arrivals:
         """`fields`: of a whole, plain GET with this request line (`rules/head.py`)."""
         if not _OTHER.isdisjoint(fields) or b"waitroom-" in fields.get(b"cookie", b"") or not _is_navigation(fields):
             return None
-        desk = self._desk_of(line, fields[b"host"])
+        host = fields[b"host"]
+        desk = self._desk_of(line, host) if len(line) <= LINE_BYTES_MAX and len(host) <= HOST_BYTES_MAX else None
         if desk is None or desk.room_state() is RoomState.IDLE:
             return None
         accepted = fields.get(b"accept-encoding", b"").decode("latin-1")

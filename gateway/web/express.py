@@ -101,7 +101,7 @@ class RoomExpress:
             self._board = answers.json_text(board_document(self._desk)).encode()
             if (epoch := self._desk.epoch_fields) != self._board_epoch:
                 self._board_epoch = epoch
-                fields = {"Content-Type": "application/json", **answers.CACHEABLE, **epoch}
+                fields = dict([("Content-Type", "application/json"), answers.NOSNIFF]) | answers.CACHEABLE | epoch
                 self._board_head = ReadyHead("HTTP/1.1 200 OK", fields)
         return self._board_head.of(len(self._board), self._clock.now_s()) + b"\r\n" + self._board
 

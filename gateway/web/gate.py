@@ -212,9 +212,10 @@ class Gate:
         room = desk.room
         if asked.is_navigation and Ready.fits(request):  # the flood of first arrivals
             accepted = request.headers.get("Accept-Encoding", "")
-            return Kind.PAGE, Ready(*self._pages[room.id].of(accepted, self._wall_s()))
+            return Kind.PAGE, Ready(*self._pages[room.id].of(accepted, desk.queue.clock.now_s()))
         headers = held_headers(room) | desk.epoch_fields
         if asked.is_navigation or asked.is_sent_form:
+            headers["Vary"] = "Accept-Encoding"  # the same page, as HEAD or to HTTP/1.0, where it is not compressed
             shown = desk.posted_page if asked.is_sent_form else desk.page
             return Kind.PAGE, answers.page(shown, room.queueing_status, headers)
         headers["Link"] = f'</_waitroom/{room.id}/ticket>; rel="waitroom-join"'

@@ -172,16 +172,16 @@ class Listener:
                 response.close_after()
         elif not response.prepared:
             response.headers.setdefault("Server", "waitroom")  # else aiohttp names itself and Python's version
-            if self.is_lame_duck:
+            # To aiohttp's parser a CONNECT has no body: what stands there would be read as the next request.
+            if self.is_lame_duck or request.method == "CONNECT":
                 response.force_close()
         return response
 
 
 def refusal(status: int) -> web.Response:
     """A short answer to what is no proper request; it quotes nothing and ends the connection."""
-    response = web.Response(
-        status=status, text=f"{status} {HTTPStatus(status).phrase}\n", headers={"Server": "waitroom"}
-    )
+    headers = {"Server": "waitroom", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+    response = web.Response(status=status, text=f"{status} {HTTPStatus(status).phrase}\n", headers=headers)
     response.force_close()
     return response
 
@@ -260,7 +260,7 @@ class Connection(web.RequestHandler):
         super().data_received(data)
         self._follow(data, before)
         # Most heads come in one segment and never get here with the waiter still waiting: no timer for them.
-        if self.is_waiting():
+        if self._is_in_head():
             self._head_bytes += len(data)
             if self._head_late is None and data:
                 self._head_late = self._loop.call_later(self._limits.head_timeout_s, self.force_close)
@@ -285,6 +285,10 @@ class Connection(web.RequestHandler):
         self.transport.write(answer)
         self._next_keepalive_close_time = self._loop.time() + self._limits.idle_timeout_s
         return True
+
+    def _is_in_head(self) -> bool:
+        """Part of a head has come: also before aiohttp's task has got as far as to wait for the first one."""
+        return self.is_waiting() or (not self._messages and self._request_count == 0)
 
     def is_waiting(self) -> bool:
         """Every request so far was answered, and the task waits for the next one."""

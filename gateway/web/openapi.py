@@ -75,7 +75,7 @@ def status_schema() -> Json:
 
 def board_schema() -> Json:
     """JSON Schema of the board. Before the first one was read, figures are null."""
-    pair = {"type": "array", "prefixItems": [_count("Rank."), _count("Number.")], "minItems": 2, "maxItems": 2}
+    pair = {"type": "array", "items": _count("The rank, then the number."), "minItems": 2, "maxItems": 2}
     return _closed(
         {
             "room": {"type": "string", "pattern": ROOM_PATTERN},

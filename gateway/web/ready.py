@@ -11,7 +11,11 @@ from typing import Final
 
 from aiohttp import web
 
-JSON_HEAD: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+JSON_HEAD: Final = {
+    "Content-Type": "application/json",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+}
 _CLOSE: Final = b"Connection: close\r\n"
 
 

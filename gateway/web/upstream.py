@@ -126,7 +126,7 @@ class Upstreams:
 def failure_answer(kind: str, request: web.BaseRequest, plan: Plan) -> web.Response:
     """What a client is told: a problem document (RFC 9457), or a page where a person looks at it."""
     status, text = FAILURES[kind]
-    fields = [(b"Cache-Control", b"no-store")]
+    fields = [(b"Cache-Control", b"no-store"), (b"X-Content-Type-Options", b"nosniff")]
     if status in {503, 504}:
         fields.append((b"Retry-After", b"2"))
     if policy.shows_page(request.headers):
@@ -135,6 +135,7 @@ def failure_answer(kind: str, request: web.BaseRequest, plan: Plan) -> web.Respo
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><p>{escape(text)}</p></html>\n'
         )
         fields.append((b"Content-Type", b"text/html; charset=utf-8"))
+        fields.append((b"Content-Security-Policy", b"default-src 'none'; frame-ancestors 'none'"))
     else:
         body = json.dumps({"type": "about:blank", "title": PHRASES[status], "status": status, "detail": text}) + "\n"
         fields.append((b"Content-Type", b"application/problem+json"))

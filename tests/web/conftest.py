@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import pytest
+import uvloop
 
 from gateway.model import Upstream
 from gateway.web.listener import Limits
 from tests.web.wire import Bank, Proxy
 
 OpenProxy = Callable[..., Awaitable[Proxy]]
+# Gateways run on uvloop, which gives a new connection its first bytes before aiohttp's task waits for them: what depends on that
+# is tested on both loops.
+ON_BOTH_LOOPS = ("test_express", "test_arrivals", "test_proxy_endings")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config,
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    both = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return both if item.path.stem in ON_BOTH_LOOPS else {"asyncio": asyncio.new_event_loop}
 
 
 @pytest.fixture

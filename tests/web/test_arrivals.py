@@ -68,12 +68,14 @@ async def test_the_page_in_place_is_the_same_both_ways(
 @pytest.mark.parametrize(
     ("accepted", "is_packed"),
     [
-        (None, False),
-        ("gzip, br", True),
-        ("br", False),
-        ("gzip;q=0", False),
-        ("identity", False),
-        ("deflate, gzip", True),
+        *(
+            (name, True)
+            for name in ("gzip, br", "deflate, gzip", "GZIP", "x-gzip", "br;q=0.5, gzip;q=0.9", "gzip ; Q=1")
+        ),
+        *(
+            (name, False)
+            for name in (None, "br", "identity", "*", "notgzip", "gzip;q=0", "gzip; Q=0.0", "gzip" + "," * 300)
+        ),
     ],
 )
 async def test_who_takes_gzip_gets_it_and_nobody_stores_it(

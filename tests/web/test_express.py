@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,8 @@ from tests.web.gatewayfixture import SHUT, House, OpenHouse, house_opener, prote
 from tests.web.wire import Peer
 
 open_house = pytest.fixture(house_opener)
+
+
 TOLD_ANEW = {"now", "poll_after_ms", "progress", "as_of", "waiting", "eta"}
 
 
@@ -297,3 +300,56 @@ async def test_what_origins_may_read_is_said_the_usual_way(open_house: OpenHouse
     for path in ("status", "board", ""):
         got = await house.visitor().get(f"/_waitroom/{room.id}/{path}", headers)
         assert got.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+
+
+def rush(port: int, *pieces: bytes) -> socket.socket:
+    """A connection whose first bytes are there as soon as it is: both are done before the loop turns."""
+    sock = socket.create_connection(("127.0.0.1", port))
+    for piece in pieces:
+        sock.sendall(piece)
+    sock.setblocking(False)
+    return sock
+
+
+async def test_no_request_of_a_new_connection_overtakes_another() -> None:
+    """Answers come in the order of the requests, also where aiohttp's task has not begun."""
+    is_asked, may_answer = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def slowly(request: web.BaseRequest) -> web.StreamResponse:
+        is_asked.set()
+        await may_answer.wait()
+        return web.Response(text=request.path[1:])
+
+    def express(data: bytes) -> bytes | None:
+        return b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfast" if data.startswith(b"GET /fast ") else None
+
+    listener = Listener(slowly, Limits(), express)
+    await listener.open(bind("127.0.0.1", 0))
+    fast, slow = (f"GET /{name} HTTP/1.1\r\nHost: a\r\n\r\n".encode() for name in ("fast", "slow"))
+    sock = rush(listener.port, fast)
+    assert (await asyncio.wait_for(loop.sock_recv(sock, 1000), 5)).endswith(b"fast")
+    sock.close()
+    sock, said = rush(listener.port, slow), b""
+    await is_asked.wait()
+    await loop.sock_sendall(sock, fast)
+    await asyncio.sleep(0.05)  # time enough to do it wrong
+    may_answer.set()
+    while not said.endswith(b"fast"):
+        said += await asyncio.wait_for(loop.sock_recv(sock, 1000), 5)
+    assert said.index(b"slow") < said.index(b"fast")
+    sock.close()
+    await listener.close(0)
+
+
+@pytest.mark.parametrize("first", [b"G", b"GET / HTTP/1.1\r\nHost: a"])
+async def test_a_head_that_stops_has_its_deadline_from_the_first_byte(first: bytes) -> None:
+    """Half a sentence does not keep a connection as long as rest after an answer does."""
+    listener = Listener(never, Limits(head_timeout_s=0.3, idle_timeout_s=30.0), lambda _data: None)
+    await listener.open(bind("127.0.0.1", 0))
+    socks = [rush(listener.port, first) for _ in range(10)]
+    await until(lambda: listener.connections == 10)
+    await until(lambda: listener.connections == 0)
+    for sock in socks:
+        sock.close()
+    await listener.close(0)

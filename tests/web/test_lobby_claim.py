@@ -152,6 +152,7 @@ async def test_a_place_is_given_up_once_and_for_all(open_house: OpenHouse) -> No
     ("return_to", "location"),
     [
         ("/points/?a=1", "/points/?a=1"),
+        ("/%ED%8F%AC%22?a=1%2520b", "/%ED%8F%AC%22?a=1%20b"),  # in a header a URI is spelled in ASCII
         (None, "entry"),
         ("//evil.example/", "entry"),
         ("/\\evil.example", "entry"),

@@ -79,6 +79,16 @@ async def test_connect_is_not_supported(bank: Bank, proxy: Proxy) -> None:
     assert bank.requests == []
 
 
+@pytest.mark.parametrize("framing", [b"Content-Length: 52", b"Transfer-Encoding: chunked"])
+async def test_what_follows_a_connect_is_not_read_as_a_request(bank: Bank, proxy: Proxy, framing: bytes) -> None:
+    """Promise 9: aiohttp's parser knows no body of a CONNECT; read as a request, it would answer the next one behind an edge."""
+    smuggled = b"GET /smuggled HTTP/1.1\r\nHost: bank.example\r\nX: 12\r\n\r\n"
+    got = await proxy.exchange(b"CONNECT / HTTP/1.1\r\nHost: bank.example\r\n" + framing + b"\r\n\r\n" + smuggled)
+    assert got.count(b"HTTP/1.") == 1
+    assert b"\r\nConnection: close\r\n" in got
+    assert bank.requests == []
+
+
 async def test_header_bytes_that_are_not_utf8_survive_both_ways(bank: Bank, proxy: Proxy) -> None:
     """Promise 10: an EUC-KR file name is not dropped."""
     line = b'Content-Disposition: attachment; filename="' + EUC_KR + b'"'

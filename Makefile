@@ -19,7 +19,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-test demo demo-without test test-wheel check bench faults lint format lock pictures dashboards clean
+.PHONY: help install install-test demo demo-without test test-wheel check bench faults lint format lock pictures dashboards docs references clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,7 +41,11 @@ install-test: .venv/.installed-test ## what the tests need besides, Debian packa
 	@touch $@
 
 .venv/.installed-test: .venv/.installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,test,load,plot]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,test,load,plot,docs]'
+	@touch $@
+
+.venv/.installed-docs: .venv/.installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,docs]'
 	@touch $@
 
 # --- showing ---------------------------------------------------------------------------------------------------------
@@ -54,6 +58,13 @@ demo-without: install ## the same crowd before the same bank, without the gatewa
 
 check: install ## what CONFIG=waitroom.toml comes to, or all its faults
 	@$(BIN)/waitroom check $(CONFIG)
+
+docs: .venv/.installed-docs ## the manual, into build/manual; a broken link stops it
+	$(BIN)/python -m sphinx -q -W --keep-going -n -c docs/manual -d build/manual.doctrees docs build/manual
+	@echo "build/manual/index.html"
+
+references: .venv/.installed-docs ## the pages of docs/ that are made from the source: metrics, errors, API
+	$(BIN)/python docs/manual/references.py
 
 # --- proving ---------------------------------------------------------------------------------------------------------
 
@@ -89,12 +100,12 @@ lock: install ## deploy/requirements.lock anew: what an image installs, every fi
 
 # The suite against the wheel: in a new environment, and in a folder where the sources are not.
 WHEEL := build/wheel
-OUTSIDE := tests bench deploy docs locustfiles Makefile README.md constraints.txt pyproject.toml .ci .dockerignore
+OUTSIDE := tests bench deploy docs locustfiles Makefile README.md CHANGELOG.md constraints.txt pyproject.toml .ci .dockerignore
 test-wheel: install-test ## build wheel and sdist, and run the suite on the wheel
 	rm -rf $(WHEEL) dist
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/python -m venv $(WHEEL)
-	$(WHEEL)/bin/python -m pip install --quiet -c constraints.txt "$$(echo dist/*.whl)[embedded,test,load,plot]"
+	$(WHEEL)/bin/python -m pip install --quiet -c constraints.txt "$$(echo dist/*.whl)[embedded,test,load,plot,docs]"
 	outside=$$(mktemp -d) && trap 'rm -rf "$$outside"' EXIT && cp -R $(wildcard $(OUTSIDE)) "$$outside" && \
 	cd "$$outside" && PATH="$(CURDIR)/$(WHEEL)/bin:$$PATH" $(CURDIR)/$(WHEEL)/bin/pytest -m 'not faults' $(ARGS)
 

@@ -75,6 +75,7 @@ The loops and the faces
     web/auth.py           the verdict for edges that ask before they pass a request on
     web/site.py           our URLs of no room: health, public keys, the contract
     web/openapi.py        the contract as OpenAPI 3.1
+    web/examples.py       one example of each of its documents
     web/passage.py        one admitted request on its way, and its lease
     web/access.py         one request's id, and its line in the log
     web/plan.py           what the gate decides about a request that goes on

@@ -21,6 +21,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NOT_METRICS = {"waitroom_ui", "waitroom_signature", "waitroom_health"}
 
 LINK = re.compile(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"")
+CODE = re.compile(r"`[^`\n]+`")  # what looks like a link in it is none, as in a pattern
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 FILE = re.compile(r"`((?:gateway|waitroom_ui|tests|deploy|docs|bench|locustfiles)/[\w./-]*)`")
 TARGET = re.compile(r"(?:`|^|\s)make ([a-z][a-z-]*)(?=[\s`]|$)", re.MULTILINE)
@@ -45,7 +46,7 @@ def slug(heading: str) -> str:
 
 def broken_links(page: Path, text: str) -> list[str]:
     broken = []
-    for found in LINK.finditer(text):
+    for found in LINK.finditer(CODE.sub("", text)):
         link = found[1] or found[2]
         if re.match(r"[a-z]+:", link):
             continue
@@ -160,7 +161,8 @@ def test_planted_faults_are_caught() -> None:
         "../outside.md",
     ]
     assert broken_links(readme, '[a](README.md#no-such-part) <img src="docs/none.png">') != []
-    assert broken_links(readme, "[a](https://example.com/x) [b](docs/queue.md#keys)") == []
+    assert broken_links(readme, "[a](https://example.com/x) [b](docs/queue.md#keys) `[c](d)`") == []
+    assert broken_links(readme, "[`a`](docs/nowhere.md)") == ["docs/nowhere.md"]
     assert missing_files("`gateway/web/nowhere.py` and `gateway/model.py`") == ["gateway/web/nowhere.py"]
     assert unknown_targets("`make dmeo` and `make demo`\nmake nothing  # x", "demo: x\n") == ["dmeo", "nothing"]
     assert unknown_metrics("waitroom_redis_up waitroom_redis_down", {"waitroom_redis_up"}) == ["waitroom_redis_down"]

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from gateway.model import RoomState, VisitorState
 from gateway.web.answers import TITLES
+from gateway.web.examples import with_examples
 
 Json = dict[str, Any]
 
@@ -33,7 +34,7 @@ def document() -> Json:
         "components": {
             "parameters": _parameters(),
             "headers": _headers(),
-            "schemas": {"Status": status_schema(), "Board": board_schema(), "Problem": problem_schema()},
+            "schemas": with_examples(Status=status_schema(), Board=board_schema(), Problem=problem_schema()),
             "securitySchemes": _security_schemes(),
         },
     }

@@ -61,7 +61,7 @@ def rendered(observed: Observed) -> str:
         number, _, section = rfc.partition(" ")
         source = f"RFC {number}" if number.isdigit() else number.capitalize()
         lines += [
-            f"### {source}, {section} ({SECTIONS[number]})",
+            f"## {source}, {section} ({SECTIONS[number]})",
             "",
             "| case | must | gateway | nginx | HAProxy | why |",
         ]

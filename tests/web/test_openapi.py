@@ -57,6 +57,16 @@ def test_the_validator_would_see_a_fault() -> None:
         OpenAPIV31SpecValidator(published).validate()
 
 
+def test_every_schema_has_an_example_that_it_allows() -> None:
+    """Section 8: what docs/api.md shows is what a gateway may answer."""
+    for name, schema in document()["components"]["schemas"].items():
+        (example,) = schema["examples"]
+        jsonschema.validate(example, schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({key: value for key, value in example.items() if key != "room"} | {"type": 1}, schema)
+        assert example["room"] == "sale", name
+
+
 @pytest.mark.parametrize(("method", "path"), CALLS)
 def test_every_call_of_the_contract_is_described(method: str, path: str) -> None:
     """Section 8, each row of its table."""

@@ -8,7 +8,7 @@ BIN := .venv/bin
 # PROGRAM:PACKAGE of Debian 12 that tests run for real.
 TEST_PROGRAMS := redis-server:redis-server redis-cli:redis-tools chromium:chromium javac:openjdk-17-jdk-headless njs:njs wrk:wrk \
 	haproxy:haproxy nginx:nginx caddy:caddy curl:curl openssl:openssl \
-	prometheus:prometheus promtool:prometheus systemd-socket-activate:systemd kubectl:kubernetes-client
+	prometheus:prometheus promtool:prometheus systemd-socket-activate:systemd kubectl:kubernetes-client faketime:faketime
 
 # What builds the packages is pinned, too: new pips read the second variable for that, old ones the first.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
@@ -80,7 +80,7 @@ format: install-test ## let ruff put it into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-faults: install-test ## the long tests: real kills, real flushes
+faults: install-test ## the long tests: real kills, real flushes; ends with a table of what was tried and broken
 	$(BIN)/pytest -m faults --timeout 1800 -v $(ARGS)
 
 bench: install-test ## ratios against an empty server on this machine; never part of the tests

@@ -52,6 +52,7 @@ The queue: the only speaker of Redis
     queue/batching.py     one call for what a turn of the event loop asks
     queue/claims.py       claims that the door keeps waiting, lowest number first
     queue/room.py         a room as this process sees and remembers it
+    queue/clock.py        the time by Redis, between two readings of it
     queue/spent.py        the numbers this process saw spent
     queue/statefile.py    what outlives a restart of gateways and Redis together
     metrics.py            every metric: name, labels, buckets

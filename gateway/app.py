@@ -31,11 +31,12 @@ from gateway.drain import Drain
 from gateway.errors import StartError, Unreachable
 from gateway.instruments import Instruments
 from gateway.metrics import Metrics
-from gateway.model import Config
+from gateway.model import Config, Memory, SettingsRecord
 from gateway.notation import address_text
 from gateway.part import Part, shared
+from gateway.queue.clock import RedisClock
 from gateway.queue.connect import Connection, open_redis, refusal
-from gateway.queue.room import RedisClock, RoomQueue
+from gateway.queue.room import RoomQueue
 from gateway.queue.statefile import StateFile
 from gateway.queue.store import RoomStore
 from gateway.rules.keys import load_key_file
@@ -139,7 +140,7 @@ class Gateway:
         await self.owner.close()
         await self._seal()
         await self._end()
-        self._save_state()
+        self._save_state(self._known())
         if self._folder is not None:
             with contextlib.suppress(OSError):
                 await self._write_figures(self._folder)
@@ -264,7 +265,7 @@ class Gateway:
     async def _keep_state(self) -> None:
         while True:
             await asyncio.sleep(STATE_S)
-            await asyncio.to_thread(self._save_state)
+            await asyncio.to_thread(self._save_state, self._known())
 
     async def _keep_figures(self, folder: Folder) -> None:
         while True:
@@ -278,11 +279,15 @@ class Gateway:
         figures = list(self.metrics.collect())
         await asyncio.get_running_loop().run_in_executor(self._writer, folder.write, str(os.getpid()), figures)
 
-    def _save_state(self) -> None:
+    def _known(self) -> dict[str, tuple[Memory, SettingsRecord, dict[int, int]]]:
+        """What is to be kept of each room, as it is now: files are written by another thread."""
+        queues = {room: desk.queue for room, desk in self._desks.items()}
+        return {room: (queue.memory, queue.record, queue.spent.pieces()) for room, queue in queues.items()}
+
+    def _save_state(self, known: dict[str, tuple[Memory, SettingsRecord, dict[int, int]]]) -> None:
         for room, file in self._files.items():
-            queue = self._desks[room].queue
             try:
-                file.save(queue.memory, queue.record)
+                file.save(*known[room])
             except OSError as fault:
                 log.error("state_not_saved", extra={"room": room, "fault": str(fault)})  # noqa: TRY400
 

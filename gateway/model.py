@@ -280,6 +280,7 @@ class Standing:
     epoch: int = 0
     reason: str = ""
     entered_at_s: int = 0  # with admitted: the second the entry counts from
+    total: int = 0  # with admitted just now: how many have ever entered the room
 
 
 @dataclass(frozen=True, slots=True)

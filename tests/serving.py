@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import sys
@@ -22,6 +23,7 @@ from tests.conftest import free_port
 
 DEADLINE_S: Final = 15.0
 PROBE_S: Final = 0.05
+PROBE_MAX_S: Final = 2.0
 LENGTH: Final = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 RETRY: Final = re.compile(rb"\r\nretry-after: (\d+)\r\n", re.IGNORECASE)
 ROOM: Final[dict[str, Any]] = {
@@ -73,6 +75,7 @@ upstream = "bank"
 {"".join(tables)}""")
         self.log = self.file.with_suffix(".log")
         self.process: asyncio.subprocess.Process | None = None
+        self.environment: dict[str, str] = {}
 
     @property
     def url(self) -> str:
@@ -81,14 +84,22 @@ upstream = "bank"
     async def start(self) -> None:
         with self.log.open("wb") as log:  # a pipe that nobody reads would fill up and stop the gateway
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "gateway", "serve", str(self.file), "--dev", stdout=log, stderr=log
+                sys.executable,
+                "-m",
+                "gateway",
+                "serve",
+                str(self.file),
+                "--dev",
+                stdout=log,
+                stderr=log,
+                env=os.environ | self.environment,
             )
 
     async def is_ready(self, http: aiohttp.ClientSession) -> bool:
         try:
             async with http.get(f"http://127.0.0.1:{self.operator}/readyz") as answer:
                 return answer.status == 200
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, TimeoutError):
             return False
 
     async def wait_ready(self, http: aiohttp.ClientSession) -> None:
@@ -97,10 +108,10 @@ upstream = "bank"
             assert time.monotonic() < end
             await asyncio.sleep(0.05)
 
-    async def end(self) -> tuple[int, str]:
+    async def end(self, deadline_s: float = DEADLINE_S) -> tuple[int, str]:
         """The exit code and what it wrote."""
         assert self.process is not None
-        code = await asyncio.wait_for(self.process.wait(), DEADLINE_S)
+        code = await asyncio.wait_for(self.process.wait(), deadline_s)
         return code, self.log.read_text()
 
     def signal(self, number: signal.Signals) -> None:
@@ -163,7 +174,8 @@ class Balancer:
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0, backlog=4096)
-        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
+        patience = aiohttp.ClientTimeout(total=PROBE_MAX_S)  # a gateway that stands still is not ready, either
+        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True), timeout=patience)
         await self.look()
         self._owner.start(self._watch(), "watch")
         return self
@@ -244,6 +256,11 @@ class Line:
     def local_port(self) -> int:
         """Of the open connection; 0 between two."""
         return 0 if self._streams is None else int(self._streams[1].get_extra_info("sockname")[1])
+
+    @property
+    def is_open(self) -> bool:
+        """There is a connection, and the other side has not ended it."""
+        return self._streams is not None and not self._streams[0].at_eof()
 
     async def ask(self, method: str, target: str, headers: dict[str, str] | None = None, body: str = "") -> Reply:
         """One answer. Raises OSError or EOFError when the connection ended before it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,17 +22,28 @@ QUIET = subprocess.DEVNULL
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as ports:
+        yield ports
+
+
+@contextmanager
+def running_cluster(folder: Path) -> Iterator[list[int]]:
     """The ports of three masters that have met and shared the slots."""
     ports = [free_port() for _ in range(MASTERS)]
-    processes = [subprocess.Popen(command(port, tmp_path_factory.mktemp("node")), stdout=QUIET) for port in ports]
-    until_all(ports, lambda client: client.ping())
+    for port in ports:
+        (folder / str(port)).mkdir()
+    processes = [subprocess.Popen(command(port, folder / str(port)), stdout=QUIET) for port in ports]
     nodes = [f"127.0.0.1:{port}" for port in ports]
-    subprocess.run(["redis-cli", "--cluster", "create", *nodes, "--cluster-yes"], check=True, stdout=QUIET, timeout=30)
-    until_all(ports, lambda client: client.cluster("info")["cluster_state"] == "ok")
-    yield ports
-    for process in processes:
-        process.kill()
-        process.wait()
+    try:
+        until_all(ports, lambda client: client.ping())
+        create = ["redis-cli", "--cluster", "create", *nodes, "--cluster-yes"]
+        subprocess.run(create, check=True, stdout=QUIET, timeout=30)
+        until_all(ports, lambda client: client.cluster("info")["cluster_state"] == "ok")
+        yield ports
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def command(port: int, folder: Path) -> list[str]:

@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +72,13 @@ class Trio:
 
 @pytest.fixture
 def trio(tmp_path: Path) -> Iterator[Trio]:
-    one = Trio(tmp_path, free_port(), free_port(), free_port())
+    with running_trio(tmp_path) as one:
+        yield one
+
+
+@contextmanager
+def running_trio(folder: Path) -> Iterator[Trio]:
+    one = Trio(folder, free_port(), free_port(), free_port())
     *servers, sentinel = one.commands()
     processes = [subprocess.Popen(server, stdout=subprocess.DEVNULL) for server in servers]
     try:

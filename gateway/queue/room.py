@@ -6,8 +6,8 @@ event-loop turn (joins, look-ups), by pass (claims) or by second (marks, touches
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from itertools import islice, takewhile
 from typing import Final, TypeVar
 
@@ -15,6 +15,7 @@ from gateway.errors import Unknown, Unreachable
 from gateway.model import Admission, Code, Contact, Memory, Room, RoomSettings, SettingsRecord, Standing, Ticket, Touch
 from gateway.queue.batching import Batcher
 from gateway.queue.claims import Claims
+from gateway.queue.clock import RedisClock
 from gateway.queue.spent import Spent
 from gateway.queue.store import Healing, Reading, RoomStore
 from gateway.rules import pacing
@@ -32,22 +33,6 @@ TOUCH_WAITERS_MAX: Final = 15  # an admission has 16 requests in flight at most
 CAUSE_S: Final = 300.0  # everybody has polled many times by then
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class RedisClock:
-    """Redis time as of the last board plus monotonic time; before the first board, the process's own wall clock."""
-
-    monotonic: Callable[[], float]
-    wall_offset_s: float
-    redis_offset_s: float | None = None
-
-    def now_s(self) -> float:
-        offset = self.wall_offset_s if self.redis_offset_s is None else self.redis_offset_s
-        return self.monotonic() + offset
-
-    def learn(self, redis_now_us: int) -> None:
-        self.redis_offset_s = redis_now_us / 1e6 - self.monotonic()
 
 
 class RoomQueue:
@@ -72,12 +57,13 @@ class RoomQueue:
         self._touches: dict[bytes, tuple[Touch, tuple[Callable[[int], None], ...]]] = {}
         self._revoked: dict[bytes, float] = {}  # id -> until when issued admissions are refused, Redis seconds
         self._released_us = 0
-        self._spent = Spent(SPENT_MAX)
+        self.spent = Spent(SPENT_MAX)
         self._heals_seen: int | None = None
         self._remaining: int | None = None
         self._releases: dict[bytes, int] = {}  # id -> when the admission that ends was entered
         self._freed = 0
         self._healed_at_s: float | None = None
+        self._total = 0  # entries ever, as the last one who was let in here was told
 
     # --- what needs no Redis --------------------------------------------------------------------------------------
 
@@ -99,9 +85,10 @@ class RoomQueue:
     def board_age_s(self) -> float:
         return float("inf") if self.board is None else self.clock.monotonic() - self.board.read_at_s
 
-    def recall(self, memory: Memory, record: SettingsRecord | None) -> None:
+    def recall(self, memory: Memory, record: SettingsRecord | None, spent: Mapping[int, int]) -> None:
         """Start from what a state file kept."""
         self.memory = memory
+        self.spent.recall(spent)
         if record is not None:
             self.record = record
 
@@ -114,7 +101,7 @@ class RoomQueue:
 
     def was_spent_here(self, number: int) -> bool:
         """This process saw the number used or given up; the board may not know that yet."""
-        return number in self._spent
+        return number in self.spent
 
     def mark(self, number: int) -> None:
         self._marks.add(number)
@@ -155,7 +142,7 @@ class RoomQueue:
         await self._may_ask_for(contact.id)
         standing = self._judge(await self._asking(self._entries.submit(contact)))
         if standing.code is Code.ADMITTED:
-            self._note_spent(contact.number, standing.number)
+            self._note_entry(contact.number, standing)
         return standing
 
     async def claim(self, ticket: Ticket) -> Standing:
@@ -165,7 +152,7 @@ class RoomQueue:
             await self.check_in(Contact(ticket.id, ticket.number, ticket.epoch))
             standing = await self._asking(self.claims.claim(ticket))
         if standing.code is Code.ADMITTED:
-            self._note_spent(ticket.number, standing.number)
+            self._note_entry(ticket.number, standing)
         return self._judge(standing)
 
     async def leave(self, contact: Contact) -> bool:
@@ -238,11 +225,13 @@ class RoomQueue:
         settings = pacing.in_force(self.record.base, self.record.overrides)
         if census.stock >= 0:
             settings = replace(settings, stock=census.stock)  # with what the upstream told
-        self.board = Board(census, ranks, earlier, settings, self.clock.monotonic())
         self._remember_census(census)
+        self.board = Board(census, ranks, earlier, settings, self.clock.monotonic())
         if self._heals_seen is not None and census.heals != self._heals_seen:
             self.needs_heal = True  # somebody made the room whole: tell it what this gateway knows
-        if have is not None and census.heals != have.census.heals:  # whoever it was: places are seated again
+        is_healed = have is not None and census.heals != have.census.heals  # whoever it was: places are seated again
+        self._total = 0 if is_healed else self._total
+        if is_healed or (census.left_us > 0 and self._healed_at_s is None):  # or before this gateway came
             self._healed_at_s = self.clock.now_s()
         self._heals_seen = census.heals
 
@@ -255,15 +244,17 @@ class RoomQueue:
         return Ranks.parse(reading.ranks).under(before.ranks), Ranks.parse("")
 
     def _remember_census(self, census: Census) -> None:
-        memory = self.memory
+        memory = self._count_unseen()
         if census.epoch > memory.epoch:
-            self._spent.clear()
+            self.spent.clear()
         if census.epoch < memory.epoch:
             self.needs_heal = True  # it has lost a reset
             return
         is_same = census.epoch == memory.epoch
         # Healed by another gateway: what this one knows must outlive until it has told it, too.
         is_untold = is_same and self._heals_seen is not None and census.heals != self._heals_seen
+        # How many were there belongs to the cursor of that board: behind a cursor that is further they can never all be.
+        is_counted = (is_untold or (is_same and census.left_us > 0)) and census.passed <= memory.passed
         self.memory = Memory(
             epoch=census.epoch,
             # Nobody is numbered during a hold, and the gap that healing leaves is no knowledge: taken for such, two
@@ -273,7 +264,7 @@ class RoomQueue:
             clock_us=census.clock,
             active=max(census.active, memory.active if is_untold else 0),
             # During a hold the census counts who is back; how many were there is what matters, should Redis be lost again.
-            places=max(census.waiting, memory.places if is_untold or (is_same and census.left_us > 0) else 0),
+            places=max(census.waiting, memory.places if is_counted else 0),
             admission_epoch=max(memory.admission_epoch, census.admission_epoch),
             reported=census.reported or (memory.reported if is_untold else 0),
         )
@@ -281,9 +272,10 @@ class RoomQueue:
     async def heal(self) -> Healing | None:
         """Tell Redis what this gateway knows of the room; None when that changed nothing there."""
         self.needs_heal = False  # a proof that arrives meanwhile asks for another
+        self.memory, self._total = self._count_unseen(), 0
         try:
             done = await self._asking(self.store.heal(self.memory, self.record))
-            spent = list(self._spent)
+            spent = list(self.spent)
             for start in range(0, len(spent), MARKS_MAX):
                 await self._asking(self.store.respend(self.memory.epoch, spent[start : start + MARKS_MAX]))
         except BaseException:
@@ -375,10 +367,22 @@ class RoomQueue:
             raise Unknown(f"room {self.room.id}: Redis is behind a ticket that was signed")
         return standing
 
+    def _note_entry(self, number: int, standing: Standing) -> None:
+        self._note_spent(number, standing.number)
+        self._total = max(self._total, standing.total)
+
+    def _count_unseen(self) -> Memory:
+        """What is known, with those who were let in after the board was counted: they are inside, too, should it be lost."""
+        if self.board is None:
+            return self.memory
+        census = self.board.census
+        unseen = max(0, self._total - census.entries - census.instants)
+        return replace(self.memory, active=self.memory.active + unseen)
+
     def _note_spent(self, *numbers: int) -> None:
         """The ticket's and the place's, which differ where an older ticket of the same id has won; 0 is none."""
         for number in filter(None, numbers):
-            self._spent.add(number)
+            self.spent.add(number)
 
     def _forget_old_releases(self) -> None:
         """Admissions that were issued before these releases have expired by now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 PIECE: Final = 1024  # consecutive numbers that share an integer
@@ -40,6 +40,15 @@ class Spent:
         self._count += not before >> bit & 1
         while self._count > self._numbers_max or len(self._pieces) > PIECES_MAX:
             self._count -= self._pieces.popitem(last=False)[1].bit_count()
+
+    def pieces(self) -> dict[int, int]:
+        """What a state file keeps: number // PIECE -> bits, oldest first."""
+        return dict(self._pieces)
+
+    def recall(self, pieces: Mapping[int, int]) -> None:
+        for piece, bits in pieces.items():
+            self._count += (bits & ~self._pieces.get(piece, 0)).bit_count()
+            self._pieces[piece] = self._pieces.get(piece, 0) | bits
 
     def clear(self) -> None:
         self._pieces.clear()

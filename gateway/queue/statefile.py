@@ -6,11 +6,14 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from gateway.model import Memory, SettingsRecord
+from gateway.model import NUMBER_MAX, Memory, SettingsRecord
+from gateway.queue.spent import PIECE
 
 log = logging.getLogger("waitroom.state")
 
@@ -23,18 +26,20 @@ class StateFile:
         self._saving = threading.Lock()  # a loop's thread and the stop may both want to
         self._written: dict[str, Any] | None = None
 
-    def load(self) -> tuple[Memory, SettingsRecord | None] | None:
+    def load(self) -> tuple[Memory, SettingsRecord | None, dict[int, int]] | None:
+        """The memory, the settings, and the numbers that were spent (as `Spent.pieces` has them); None where there is nothing."""
         try:
             document = json.loads(self._path.read_text())
             record = SettingsRecord(**document["settings"]) if document["settings"] else None
             memory = _checked(Memory(**document["memory"]))
+            spent = _pieces(document.get("spent", {}))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as fault:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
             log.warning("state_file_unusable", extra={"file": str(self._path), "fault": str(fault)})
             return None
         else:
-            return self._unsealed(memory, document), record
+            return self._unsealed(memory, document), record, spent
 
     def _unsealed(self, memory: Memory, document: dict[str, Any]) -> Memory:
         """The seal is good once: were it found again after a crash, numbers given meanwhile would be given twice."""
@@ -46,13 +51,14 @@ class StateFile:
             return opened
         return memory
 
-    def save(self, memory: Memory, record: SettingsRecord) -> None:
+    def save(self, memory: Memory, record: SettingsRecord, spent: Mapping[int, int] = MappingProxyType({})) -> None:
         """Replace the file as a whole, so that a crash leaves the old one. Nothing is written when nothing changed.
 
         Raises OSError where the disk refuses.
         """
         with self._saving:
-            self._save({"memory": asdict(memory), "settings": asdict(record) if record.version else None})
+            document = {"memory": asdict(memory), "settings": asdict(record) if record.version else None}
+            self._save(document | {"spent": {str(piece): f"{bits:x}" for piece, bits in spent.items()}})
 
     def _save(self, document: dict[str, Any]) -> None:
         if document == self._written:
@@ -71,6 +77,14 @@ class StateFile:
         finally:
             os.close(folder)
         self._written = document
+
+
+def _pieces(document: dict[str, str]) -> dict[int, int]:
+    """Raises ValueError where a number is none, or higher than any that can be given: Redis would refuse it, too."""
+    pieces = {int(piece): int(bits, 16) for piece, bits in document.items()}
+    if not all(0 <= piece < NUMBER_MAX // PIECE and 0 < bits < 1 << PIECE for piece, bits in pieces.items()):
+        raise ValueError("a number that is kept as spent is none")
+    return pieces
 
 
 def _checked(memory: Memory) -> Memory:

@@ -228,10 +228,10 @@ class RoomStore:
 
 
 def _standing(code: bytes, number: int, detail: int | bytes, epoch: int) -> Standing:
-    """One answer of a script: the detail of an admitted one is "us-of-lease entry-second", of a held one its reason."""
+    """One answer of a script; an admitted one's detail is "us-of-lease entry-second [number total]", a held one's its reason."""
     if isinstance(detail, int):
         return Standing(Code(code.decode()), number, detail, epoch)
     if code == b"admitted":
-        lease_us, entered_at_s, *used = map(int, detail.split())
-        return Standing(Code.ADMITTED, (used[0] if used else 0) or number, lease_us, epoch, entered_at_s=entered_at_s)
+        lease_us, entered_at_s, used, total = (*map(int, detail.split()), 0, 0)[:4]
+        return Standing(Code.ADMITTED, used or number, lease_us, epoch, entered_at_s=entered_at_s, total=total)
     return Standing(Code(code.decode()), number, 0, epoch, detail.decode())

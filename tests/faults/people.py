@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from gateway.demo.figures import DoorPass
 from gateway.tasks import Owner
@@ -20,6 +21,15 @@ KEPT_OPEN_S: Final = 2.0  # who asks again later than this closes the connection
 HIDDEN_S: Final = 60.0  # browsers run the timers of hidden tabs once a minute
 RETRY_S: Final = 0.5
 POLL_DEFAULT_S: Final = 2.0
+OLD_S: Final = 0.6  # boards are read every 0.25 s
+
+
+class Channel(Protocol):
+    """What a visitor needs of a connection, be it its own or shared."""
+
+    async def ask(self, method: str, target: str, headers: dict[str, str] | None = None, body: str = "") -> Reply: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,7 @@ class Plan:
     kind: str = "attends"
     leaves_s: float = float("inf")  # after arriving
     sleeps_s: tuple[float, float] = (float("inf"), float("inf"))
+    room: str = "cashout"
 
 
 @dataclass(slots=True)
@@ -46,10 +57,14 @@ class Journey:
 
 
 class Crowd:
-    """The visitors of a run. `failures` are answers of 5xx and cut connections, by call."""
+    """The visitors of a run. `failures` are answers of 5xx and cut connections, by call; `answers` are all that came.
 
-    def __init__(self, port: int, plans: Iterable[Plan]) -> None:
-        self.port = port
+    Each has a connection of its own to `port`, or what `open_channel` gives it.
+    """
+
+    def __init__(self, port: int, plans: Iterable[Plan], open_channel: Callable[[], Channel] | None = None) -> None:
+        self.open_channel: Callable[[], Channel] = open_channel or (lambda: Line(port))
+        self.answers: Counter[str] = Counter()
         self.journeys = [Journey(plan) for plan in plans]
         self.failures: Counter[str] = Counter()
         self.grown: list[str] = []  # positions that grew without a cause
@@ -62,6 +77,10 @@ class Crowd:
         for journey in self.journeys:
             visitor = Visitor(self, journey)
             self._visits.append(self._owner.start(visitor.visit(), "visitor"))
+
+    @property
+    def has_started(self) -> bool:
+        return bool(self._visits)
 
     def inside(self) -> int:
         return sum(journey.is_inside for journey in self.journeys)
@@ -94,7 +113,9 @@ class Visitor:
         self._crowd = crowd
         self._journey = journey
         self._plan = journey.plan
-        self._line = Line(crowd.port)
+        self._line = crowd.open_channel()
+        self._calls = f"/_waitroom/{self._plan.room}/"
+        self._page = f"/points/{self._plan.room}/"
         self._ticket = ""
         self._position: int | None = None
         self._clock = asyncio.get_running_loop().time
@@ -145,7 +166,7 @@ class Visitor:
     async def _enter(self, admission: str) -> None:
         """Ask for the page until the bank answers: one who is inside is inside."""
         fields = {"Waitroom-Admission": admission, "Cookie": f"bank_account={self._plan.name}"}
-        while (await self._exchange("GET", PAGE, fields, "")).status != 200:
+        while (await self._exchange("GET", self._page, fields, "")).status != 200:
             await self._pause(RETRY_S)
         self._journey.admission, self._journey.is_inside = admission, True
 
@@ -153,7 +174,7 @@ class Visitor:
         fields = {"Content-Type": "application/json"}
         if self._ticket:
             fields["Waitroom-Ticket"] = self._ticket
-        while (reply := await self._exchange(method, CALLS + call, fields, body)).status >= 500:
+        while (reply := await self._exchange(method, self._calls + call, fields, body)).status >= 500:
             await self._pause(RETRY_S)
         return reply
 
@@ -167,6 +188,7 @@ class Visitor:
                 self._crowd.failures[f"{what} {type(fault).__name__}"] += 1
                 await asyncio.sleep(RETRY_S)
                 continue
+            self._crowd.answers[f"{what} {reply.status}"] += 1
             if reply.status >= 500:
                 self._crowd.failures[f"{what} {reply.status}"] += 1
             return reply
@@ -188,11 +210,16 @@ class Visitor:
         journey.is_provisional |= bool(told.get("provisional"))
         if number and (not journey.numbers or journey.numbers[-1] != number):
             journey.numbers.append(number)
-        # While Redis is away each gateway tells of the moment it last read the board, and says that it is old.
-        if position is not None and not told.get("stale"):
+        # While Redis is away each gateway tells of the moment it last read the board, and says how old that is.
+        if position is not None and not is_old(told):
             if self._position is not None and position > self._position and not told.get("cause"):
                 self._crowd.grown.append(f"{self._plan.name}: {self._position} -> {position} {told}")
             self._position = position
+
+
+def is_old(told: dict[str, Any]) -> bool:
+    age = datetime.fromisoformat(told["now"]) - datetime.fromisoformat(told["as_of"])
+    return bool(told.get("stale")) or age.total_seconds() > OLD_S
 
 
 SHARES: Final = {"leaver": 0.3, "no_show": 0.3, "sleeper": 0.1, "hidden": 0.2}
@@ -220,10 +247,10 @@ def mixed(size: int, seed: int, *, within_s: float, stays_s: tuple[float, float]
     return plans
 
 
-def patient(size: int, seed: int, *, within_s: float, prefix: str = "v") -> Sequence[Plan]:
+def patient(size: int, seed: int, *, within_s: float, prefix: str = "v", room: str = "cashout") -> Sequence[Plan]:
     """People who come and stay until they are in."""
-    random = Random(seed)
+    random = Random(f"{seed} {prefix}")
     return [
-        Plan(f"{prefix}{index:06}", f"{random.getrandbits(128):032x}", random.uniform(0, within_s))
+        Plan(f"{prefix}{index:06}", f"{random.getrandbits(128):032x}", random.uniform(0, within_s), room=room)
         for index in range(size)
     ]

@@ -106,7 +106,7 @@ class Scene:
 
 @asynccontextmanager
 async def open_scene(folder: Path, *, rate_s: int, burst: int, gateways: int = 3, **room: Any) -> AsyncIterator[Scene]:
-    _raise_file_limit()
+    raise_file_limit()
     server = redis_server("valkey")
     server.start()
     key = folder / "bank.hmac"
@@ -117,7 +117,7 @@ async def open_scene(folder: Path, *, rate_s: int, burst: int, gateways: int = 3
         ROOM | {"session": f"{SESSION_S}s", "drain_rate": f"{rate_s}/s", "burst": burst, "active_max": 100_000} | room
     )
     try:
-        async with _bank(folder, key) as bank_url:
+        async with open_bank(folder, key) as bank_url:
             made = [Process(folder, server.url, bank_url, rooms=[table], upstream=upstream) for _ in range(gateways)]
             async with running(*made), Balancer(*made) as balancer:
                 yield Scene(server, folder / "bank", made, balancer, rate_s, burst)
@@ -126,7 +126,7 @@ async def open_scene(folder: Path, *, rate_s: int, burst: int, gateways: int = 3
 
 
 @asynccontextmanager
-async def _bank(folder: Path, key: Path) -> AsyncIterator[str]:
+async def open_bank(folder: Path, key: Path) -> AsyncIterator[str]:
     """The demo bank: it keeps the log of who came in, with its own clock."""
     port, books = free_port(), folder / "bank"
     books.mkdir()
@@ -163,7 +163,7 @@ def worst_share(
     return (fewest + 1) / (rate_s * window_s)
 
 
-def _raise_file_limit() -> None:
+def raise_file_limit() -> None:
     """Thousands of people are thousands of connections, twice at the balancer."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < FILES_WANTED:

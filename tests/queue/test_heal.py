@@ -161,6 +161,16 @@ async def test_no_number_is_given_twice_over_repeated_losses(scene: Scene) -> No
     assert len(set(seen)) == 80
 
 
+async def test_who_read_a_board_before_the_first_join_gives_no_number_again(scene: Scene) -> None:
+    """Promise 4: the first numbers were given after the last board; that there was a board proves that there was a room."""
+    memory = replace(Memory(), clock_us=(await scene.census()).clock)
+    assert [one.number for one in await scene.join(1, 2)] == [1, 2]
+    await scene.erase()
+    assert await scene.store.heal(memory, scene.record(1)) is Healing.HEALED
+    await scene.run(2.2)
+    assert (await scene.join(3))[0].number >= GAP
+
+
 async def test_spent_stays_spent_whoever_comes_first(scene: Scene) -> None:
     """Promise 4: a ticket that entered before the loss is refused, also when it came back before the spent bits did."""
     await called(scene, 4)
@@ -198,6 +208,20 @@ async def test_the_last_known_count_stands_in_for_lost_leases(make_scene: Callab
     assert await scene.granted(6, 7) == [6]
     await scene.run(61, step_s=0.5)
     assert (await scene.census()).active == 0
+
+
+async def test_leases_that_were_not_lost_are_counted_once_whoever_tells_of_them(
+    make_scene: Callable[..., Scene],
+) -> None:
+    """Promises 2 and 6: another server has them all; gateways that counted them at different times add nobody."""
+    scene = make_scene(active_max=50)
+    await scene.open()
+    await called(scene, 6)
+    await scene.granted(1, 2, 3, 4, 5, 6)
+    await scene.restamp()
+    for active in (3, 5, 6):
+        await scene.store.heal(known(6, passed=6, active=active), scene.record(1))
+        assert (await scene.census()).active == 6
 
 
 async def test_an_admission_of_after_the_loss_takes_the_place_of_no_lost_one(make_scene: Callable[..., Scene]) -> None:

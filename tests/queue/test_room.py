@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
+import redis
 
 from gateway.scrape import render
 from tests.conftest import RedisServer
-from tests.web.gatewayfixture import QUICK, House, OpenHouse, house_opener, protecting, until
+from tests.web.gatewayfixture import QUICK, SHUT, House, OpenHouse, house_opener, protecting, until, until_answer
 
 open_house = pytest.fixture(house_opener)
 
@@ -58,6 +62,90 @@ async def test_those_whom_a_reset_ends_are_counted(open_house: OpenHouse) -> Non
     await house.visitor().enter(room)
     await house.post(room, "reset", {"admissions": True})
     assert ended(house, room.id) == 4
+
+
+async def test_who_was_let_in_after_the_last_board_counts_when_it_is_lost(
+    open_house: OpenHouse, valkey: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 2: no board tells of the last entries; the gateways that let them in do, whichever of them heals."""
+    monkeypatch.setattr("gateway.drain.BOARD_S", 60.0)  # only the first one is read
+    room = protecting("unseen", active_max=5)
+    house = await open_house(room, gateways=2)
+    queues = [house.queue(room, gateway) for gateway in house.gateways]
+    await until(lambda: all(queue.board is not None for queue in queues))
+    for i in range(4):
+        await house.visitor(house.gateways[i % 2]).enter(room)
+    assert [queue.board.census.active for queue in queues] == [0, 0]
+    with redis.Redis(unix_socket_path=str(valkey.socket)) as client:
+        client.delete(*client.keys(f"waitroom:{{{room.id}}}:*"))
+    for queue in queues:
+        await queue.heal()
+    await queues[0].census()
+    await queues[0].read_board()
+    assert queues[0].board.census.active == 4
+
+
+async def test_used_tickets_stay_used_when_gateway_and_redis_are_lost_at_once(
+    open_house: OpenHouse, valkey: RedisServer, tmp_path: Path
+) -> None:
+    """Promise 4: the state file knows which were used; who still waits finds the place again."""
+    room = protecting("used")
+    house = await open_house(room)
+    used, waiting = house.visitor(Accept="application/json"), house.visitor()
+    await used.join(room)
+    ticket = dict(used.cookies)
+    await until_answer(lambda: used.claim(room), lambda answer: answer.status == 200)
+    await house.patch(room, paused=True)
+    number = (await waiting.join(room)).json["number"]
+    await until(lambda: house.queue(room).memory.highest_number == number)
+    await house.stop(house.gateway)
+    with redis.Redis(unix_socket_path=str(valkey.socket)) as client:
+        client.delete(*client.keys(f"waitroom:{{{room.id}}}:*"))
+    await house.start()
+    used.port = waiting.port = house.gateway.ports[0]
+    used.cookies = ticket
+    again = await until_answer(lambda: used.claim(room), lambda answer: answer.status != 202)
+    assert again.status == 410
+    assert (await waiting.see(room))["number"] == number
+
+
+async def test_a_count_of_an_older_board_does_not_prolong_the_hold(
+    open_house: OpenHouse, valkey: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 6: two gateways read their last boards at different times; the hold waits for those of the newer one only."""
+    monkeypatch.setattr("gateway.drain.BOARD_S", 60.0)  # only the first one is read by itself
+    room = protecting("hold")
+    house = await open_house(room, gateways=2)
+    older, newer = (house.queue(room, gateway) for gateway in house.gateways)
+    await until(lambda: older.board is not None and newer.board is not None)
+    with redis.Redis(unix_socket_path=str(valkey.socket)) as client:
+        client.delete(*client.keys(f"waitroom:{{{room.id}}}:*"))
+        older.memory = replace(older.memory, highest_number=12, passed=3, places=9, clock_us=1)
+        newer.memory = replace(newer.memory, highest_number=12, passed=5, places=7, clock_us=1)
+        for queue in (newer, older):
+            await queue.heal()
+        await older.census()
+        await older.read_board()
+        await older.heal()
+        assert client.hmget(f"waitroom:{{{room.id}}}:pace", "passed", "reseat_goal") == [b"5", b"7"]
+
+
+async def test_a_gateway_that_starts_during_a_hold_names_the_cause(open_house: OpenHouse, valkey: RedisServer) -> None:
+    """Section 6: no position grows without a cause, also at a gateway that did not see what was lost."""
+    room = protecting("late-start", drain_rate=SHUT)
+    house = await open_house(room)
+    line = [house.visitor() for _ in range(12)]
+    for visitor in line:
+        await visitor.join(room)
+    await until(lambda: house.queue(room).memory.highest_number == len(line))
+    with redis.Redis(unix_socket_path=str(valkey.socket)) as client:
+        client.delete(*client.keys(f"waitroom:{{{room.id}}}:*"))
+    await house.state("recovering", room)
+    second = await house.start()
+    await until(lambda: house.queue(room, second).board is not None)
+    line[-1].port = second.ports[0]
+    told = await line[-1].see(room)
+    assert (told["state"], told["cause"]["code"]) == ("waiting", "recovered")
 
 
 def ended(house: House, room_id: str) -> float:

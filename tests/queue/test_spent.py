@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from random import Random
 
+import pytest
+
+from gateway.model import Memory, SettingsRecord
 from gateway.queue import spent
 from gateway.queue.spent import PIECE, Spent
+from gateway.queue.statefile import StateFile
 
 
 def test_every_number_added_is_found_again_and_no_other() -> None:
@@ -46,3 +52,27 @@ def test_a_cleared_memory_is_empty() -> None:
     assert 7 not in memory
     assert not len(memory)
     assert list(memory) == []
+
+
+def test_what_a_state_file_keeps_comes_back_with_what_was_added_meanwhile() -> None:
+    """Promise 4: a used number is used, whoever remembered it."""
+    before, after = Spent(100), Spent(100)
+    for number in (1, 5_000, 1_023):
+        before.add(number)
+    after.add(1)
+    after.add(2)
+    after.recall(before.pieces())
+    assert sorted(after) == [1, 2, 1_023, 5_000]
+    assert len(after) == 4
+
+
+@pytest.mark.parametrize(
+    "kept", [{"-1": "1"}, {"1": "0"}, {"0": "1" + "0" * 256}, {"x": "1"}, {"1": "y"}, {"2097152": "1"}, 7]
+)
+def test_a_state_file_with_numbers_that_are_none_counts_as_none(tmp_path: Path, kept: object) -> None:
+    """Promise 4: Redis would refuse them at each try to heal."""
+    StateFile(tmp_path, "sale").save(Memory(), SettingsRecord(0, {}, {}), {0: 6})
+    assert StateFile(tmp_path, "sale").load() == (Memory(), None, {0: 6})
+    file = tmp_path / "sale.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"spent": kept}))
+    assert StateFile(tmp_path, "sale").load() is None

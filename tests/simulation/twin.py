@@ -12,7 +12,7 @@ from gateway.queue.store import RoomStore
 from gateway.rules.pacing import as_document
 from tests.conftest import make_room
 from tests.simulation.crowd import DirectConnection
-from tests.simulation.model import History, Model
+from tests.simulation.model import NEVER, SECOND, History, Model
 
 START_US: Final = 1_800_000_000_000_000
 VISITORS: Final = 30
@@ -197,8 +197,8 @@ class Twin:
         proves = model.next > 1 or model.epoch > 1
         assert now(self.stores[2].heal(memory, self._record(model.version)))
         model.lose_everything(active, self.now_us)
-        if not proves:
-            model.next, model.recovering = 1, model.clock
+        if not proves:  # numbers may have been given since its last board: a gap, and time for others to report
+            model.recovering, model.goal = model.clock + 2 * SECOND, NEVER
         now(self.stores[2].respend(model.epoch, sorted(model.spent)))
         self.compare()
 

@@ -2,7 +2,7 @@
 -- credit, cap and stock allow. A lower claim of another gateway keeps its permit, to be granted by that gateway's own call, while
 -- it is tried (gateways try their lowest every 50 ms); one not tried for 0.5 s waits aside, so a dead gateway blocks nobody.
 -- ARGV  1 time; then for each of <= 500: id, number, epoch, '1' to claim or renew | '0' to withdraw (the client has gone)
--- Returns for each: code, detail. Codes: admitted ("us-of-lease entry-second", with " number" of the place when it is used just now), held (reason), waiting, ended, ahead, withdrawn,
+-- Returns for each: code, detail. Codes: admitted ("us-of-lease entry-second", with " number total" when it is used just now: its place, the entries so far), held (reason), waiting, ended, ahead, withdrawn,
 --   lost (neither in the queue nor spent: check it in first).  Cost: 10-22 us each.
 local p, s = read_root()
 if not p then return {'unknown'} end
@@ -42,7 +42,7 @@ while #turns > 0 do
       spend(p, tonumber(turns[i + 1])); push(granted, id)
       local entered = entry_us(p, id)
       push(leases, p.clock + s.session, id); push(entries, entered, id)
-      answer[slot], answer[slot + 1] = 'admitted', whole(s.session) .. ' ' .. whole(math.floor(entered / SECOND)) .. ' ' .. turns[i + 1]
+      answer[slot], answer[slot + 1] = 'admitted', whole(s.session) .. ' ' .. whole(math.floor(entered / SECOND)) .. ' ' .. turns[i + 1] .. ' ' .. whole(p.entries + p.instants + #granted)
     end
     if slot or p.clock - (call('ZSCORE', HELD, id) or 0) <= SECOND / 2 then permits = permits - 1 end
   end

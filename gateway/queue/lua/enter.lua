@@ -1,7 +1,7 @@
 -- Instant entry: while nobody waits, no claim is held and no call is young, a visitor enters at once. The slot lapses after 30 s
 -- unless the admission comes back (a touch); monitors and link previews do not.
 -- ARGV  1 time, 2 us of the unconfirmed slot; then for each of <= 500: id, number of its ticket or '', epoch or ''
--- Returns for each: 'admitted' ("us-of-lease entry-second", with " number" of the place that was used, if any), 'busy', 'ended', 'ahead' and a detail.  Cost: 8 us each.
+-- Returns for each: 'admitted' ("us-of-lease entry-second", with " number total" when it is new: of the place that was used or 0, the entries so far), 'busy', 'ended', 'ahead' and a detail.  Cost: 8 us each.
 local p, s = read_root()
 if not p then return {'unknown'} end
 local answer = {}
@@ -26,7 +26,7 @@ local function enter(id, number, epoch)
   if held_number then remove(p, id, held_number) end
   local entered = entry_us(p, id)
   call('ZADD', ACTIVE, p.clock + tonumber(ARGV[2]), id); call('ZADD', ENTERED, entered, id)
-  return 'admitted', whole(s.session) .. ' ' .. whole(math.floor(entered / SECOND)) .. ' ' .. (held_number or 0)
+  return 'admitted', whole(s.session) .. ' ' .. whole(math.floor(entered / SECOND)) .. ' ' .. (held_number or 0) .. ' ' .. whole(p.entries + p.instants)
 end
 for i = 3, #ARGV, 3 do
   local code, detail = enter(ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]))

@@ -10,15 +10,15 @@ local UNTIL_TIME, p, stamped = 2 ^ 53, read_pace()
 local s, k, run = read_settings(), {}, run_id()
 for i, name in ipairs({'epoch', 'highest', 'passed', 'clock', 'active', 'places', 'admission_epoch', 'reported', 'sealed', 'version'}) do k[name] = tonumber(ARGV[i + 1]) end
 local is_new, is_continued, is_holding = not stamped, stamped and stamped ~= run and k.sealed > 0 and p.at == k.sealed, p.clock < p.recovering
-local is_moved = stamped and stamped ~= run and not is_continued
+local is_moved = is_new and k.clock > 0 or stamped and stamped ~= run and not is_continued -- who read a board knows that there was a room
 local is_later, is_newer = k.epoch > math.max(1, p.epoch), k.version > s.version or s.version == 0
 if k.epoch < p.epoch then k.highest, k.passed, k.active, k.places, k.clock = 0, 0, 0, 0, 0 end
 if is_new then k.highest = math.max(k.highest, call('ZRANGE', QUEUE, -1, -1, 'WITHSCORES')[2] or 0) end -- places without a root
 -- Raised: numbers were given, or passed, that this server does not know. `proven` is where a gap of this hold began.
 local proven = math.max(1, is_holding and p.proven or p.next)
 local is_raised = is_later or (k.highest >= proven) or k.passed > p.passed
-local told = is_holding and p.told or 0
-local is_more = is_holding and (k.active > (told > 0 and told or active_count(p)) or (k.clock > 0 and k.passed >= p.passed and k.places > p.reseat_goal))
+local told = math.max(is_holding and p.told or 0, active_count(p)) -- what was told before may have ended meanwhile
+local is_more = is_holding and (k.active > told or (k.clock > 0 and k.passed >= p.passed and k.places > p.reseat_goal))
 local is_whole, reported = not (is_new or is_moved or is_raised or is_newer or is_more), is_newer and 0 or s.reported
 begin_writes()
 call('HSET', PACE, 'run', run)
@@ -46,7 +46,7 @@ p.rate = math.min(p.rate, s.rate)
 local slice, generation = math.floor(p.clock / (60 * SECOND)), math.floor(p.clock / s.absence_max)
 if slice ~= p.slice then forget_marks(); p.present = 0 end -- old marks would count for new slices
 p.slice, p.generation, p.bucket, p.swept = slice, generation, math.floor(p.clock / (SECOND / 2)), 0
-local unseen = k.active - (told > 0 and told or active_count(p)) -- what was told before may have ended meanwhile
+local unseen = k.active - told
 p.ghost, p.told = p.clock < p.ghost_until and p.ghost or 0, math.max(told, k.active)
 if unseen > 0 then p.ghost, p.ghost_until, p.ghost_at = p.ghost + unseen, p.clock + s.session, p.now end
 -- A new room opens at once; what lost nothing holds 2 s; a loss holds one presence window, or until as many are seated as were counted.

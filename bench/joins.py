@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import statistics
+import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from bench.load import Effort, Figure, Load, compare, costs, counting_script, in_turns, request_text, spread, wrk
-from bench.stage import ROOM, Stage
+from bench.stage import MEASURED, ROOM, RedisServer, Stage, cpu_s
 
 KEY_DIGITS: Final = 24
 FEW, MANY = 32, 256  # a script takes what one turn of the event loop gathered: more connections, larger batches
+ZADDS: Final = 300_000
 SEATED: Final = 1_000  # so that the room is not idle
 GOAL_PER_S: Final = 10_000
 GOAL_US: Final = 7
@@ -50,13 +53,36 @@ def measure(effort: Effort) -> list[Figure]:
         )
         seated: Any = server.client.zcard(f"waitroom:{{{ROOM}}}:queue")
         assert joined - under_way <= seated - SEATED <= joined, f"{joined} keys, {seated} places"
+        zadd_us = one_zadd_us(server, stage.folder)
     theirs, few, many = loads.values()
     doubt = "the reference reads the same body, and decides nothing"
     return [
         *(speed(connections, runs) for connections, runs in ((FEW, few), (MANY, many))),
         *(cost(connections, runs) for connections, runs in ((FEW, few), (MANY, many))),
+        in_zadds(many, zadd_us),
         compare("join, to an empty handler", few, theirs, None, doubt),
     ]
+
+
+def one_zadd_us(server: RedisServer, folder: Path) -> float:
+    """What redis-benchmark makes one ZADD cost the same server's processor, sixteen a packet, as a script's are one."""
+    command = ["redis-benchmark", "-s", str(folder / "redis.sock"), "-t", "zadd", "-n", str(ZADDS), "-r", str(ZADDS)]
+    before_s = cpu_s(server.pid)
+    subprocess.run(["taskset", "-c", str(MEASURED[0]), *command, "-P", "16", "-q"], check=True, capture_output=True)
+    return (cpu_s(server.pid) - before_s) / ZADDS * 1e6
+
+
+def in_zadds(loads: Sequence[Load], zadd_us: float) -> Figure:
+    us = statistics.median(load.redis_us for load in loads)
+    return Figure(
+        f"Redis us a join, {MANY} connections, in ZADDs",
+        f"{us:.1f}",
+        f"redis-benchmark {zadd_us:.1f}",
+        f"{us / zadd_us:.1f} ZADDs",
+        "",
+        None,
+        "a join is a ZADD and its checks, a number, a presence bit, its part of ticks and boards",
+    )
 
 
 def speed(connections: int, loads: Sequence[Load]) -> Figure:

@@ -36,6 +36,7 @@ CROWDS = [
 @pytest.fixture
 def direct(valkey: RedisServer) -> Iterator[DirectConnection]:
     connection = DirectConnection(valkey.url)
+    connection.delete("waitroom:*")  # other tests' rooms of the same name, with their credit
     yield connection
     connection.delete("waitroom:*")
     connection.shut()

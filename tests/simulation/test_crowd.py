@@ -18,6 +18,7 @@ CROWDS = [(1, 2, 600, 75, 1), (10, 10, 3_500, 75, 1), (50, 50, 12_000, 72, 2)]
 @pytest.fixture
 def direct(valkey: RedisServer) -> Iterator[DirectConnection]:
     connection = DirectConnection(valkey.url)
+    connection.delete("waitroom:*")  # other tests' rooms of the same name, with their credit
     yield connection
     connection.delete("waitroom:*")
     connection.shut()

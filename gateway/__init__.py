@@ -79,6 +79,7 @@ The loops and the faces
     web/examples.py       one example of each of its documents
     web/passage.py        one admitted request on its way, and its lease
     web/access.py         one request's id, and its line in the log
+    web/tracing.py        its spans, by OpenTelemetry, where they are wanted
     web/plan.py           what the gate decides about a request that goes on
     web/upstream.py       the way to the upstreams: who may go, and what a failure becomes
     web/backend.py        one upstream: its URLs, shares and health

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 
@@ -53,6 +53,9 @@ from gateway.web.listener import CLOSE_S, NOBODYS, Limits, Listener, bind_both
 from gateway.web.operator import OperatorPort
 from gateway.web.site import Site
 from gateway.web.upstream import Upstreams
+
+if TYPE_CHECKING:
+    from gateway.web.tracing import Tracer
 
 log = logging.getLogger("waitroom")
 
@@ -88,6 +91,7 @@ class Gateway:
         self._desks: dict[str, Desk] = {}
         self._files: dict[str, StateFile] = {}
         self._listeners: list[Listener] = []
+        self._tracer = open_tracer(config.server.traces)
         self._writer = ThreadPoolExecutor(1)  # of figures: in order, and never two on one draft
         self._said = ("", "")
 
@@ -168,6 +172,8 @@ class Gateway:
     async def _end(self) -> None:
         await self.owner.close()
         await self._upstreams.close()
+        if self._tracer is not None:
+            await self._tracer.close(FLUSH_S)
         if self._connection is not None:
             await self._connection.close()
 
@@ -198,7 +204,13 @@ class Gateway:
         trusted = tuple(ipaddress.ip_network(text) for text in config.server.trusted_proxies)
         server = config.server
         here = Surroundings(
-            Routes.build(config), config.upstreams, trusted, server.https, server.makes_request_ids, server.access_log
+            Routes.build(config),
+            config.upstreams,
+            trusted,
+            server.https,
+            server.makes_request_ids,
+            server.access_log,
+            self._tracer,
         )
         site = Site(self.keyring, self.is_ready)
         return Gate(here, self._desks, self._upstreams, site.serve, self.instruments, time.time)
@@ -308,6 +320,14 @@ def _raise_file_limit(config: Config) -> None:
         log.warning(
             "open_files_limited", extra={"allowed": allowed, "wanted": wanted, "cure": "LimitNOFILE= or ulimit -n"}
         )
+
+
+def open_tracer(share: float) -> Tracer | None:
+    if not share:
+        return None
+    from gateway.web.tracing import Tracer  # noqa: PLC0415 - an extra, whose presence the configuration has looked for
+
+    return Tracer(share)
 
 
 def read_keys(config: Config) -> Keyring:

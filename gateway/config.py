@@ -15,6 +15,7 @@ import ssl
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -30,6 +31,7 @@ __all__ = ["digest_of", "load", "notes"]
 
 T = TypeVar("T")
 
+TRACING: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 DOCUMENT_BYTES_MAX: Final = 4 * 1024 * 1024
 ROOM_SHARE_PERCENT: Final = 60  # of the upstream's requests in flight, where a room does not say: others keep the rest
 
@@ -100,6 +102,14 @@ def _document(file: Path) -> dict[str, Any]:
         raise ConfigError(str(file), ["has a number of thousands of digits; allowed: TOML 1.0"]) from None
 
 
+def _can_trace() -> bool:
+    """Whether the extra is installed; nothing of it is loaded yet."""
+    try:
+        return all(find_spec(name) is not None for name in TRACING)
+    except ModuleNotFoundError:  # not even the folder it would be in
+        return False
+
+
 class _Build:
     """Turns good tables into the model, reading the files they name; what is wrong with those goes to the faults.
 
@@ -156,6 +166,10 @@ class _Build:
         table = checked.table
         if checked.has("state_dir") and (fault := _folder_fault(self._path(table.state_dir))) is not None:
             self._faults.append(f"{checked.key}.state_dir = {shown(table.state_dir)}: {fault}; allowed: a folder")
+        if table.traces and checked.has("traces") and not _can_trace():
+            self._faults.append(
+                f'{checked.key}.traces = {shown(table.traces)} needs the extra: pip install "waitroom[otel]"'
+            )
         return model.Server(
             public=table.public,
             operator=table.operator,
@@ -170,6 +184,7 @@ class _Build:
             log_format=table.log_format,
             access_log=table.access_log,
             makes_request_ids=table.request_id == "make",
+            traces=table.traces,
         )
 
     def _tokens(self, draft: Draft) -> model.Tokens:

@@ -136,6 +136,7 @@ class Server:
     log_format: str = "text"  # or "json"
     access_log: float = 0.0  # share of the requests that get a line
     makes_request_ids: bool = False
+    traces: float = 0.0  # share of the requests that get spans
 
 
 @dataclass(frozen=True, slots=True)

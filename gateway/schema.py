@@ -112,6 +112,9 @@ class ServerTable(Table):
         0.0, ge=0.0, le=1.0, allow_inf_nan=False, description="a share of the requests from 0 (none) to 1 (all)"
     )
     request_id: Literal["pass", "make"] = Field("pass", description='"pass" or "make"')
+    traces: float = Field(
+        0.0, ge=0.0, le=1.0, allow_inf_nan=False, description="a share of the requests from 0 (none) to 1 (all)"
+    )
 
 
 class RedisTable(Table):

@@ -226,6 +226,7 @@ def test_the_environment_stands_in_for_keys(folder: Path) -> None:
             "WAITROOM_SERVER_HEADER_BYTES_MAX": "16KiB",
             "WAITROOM_SERVER_ACCESS_LOG": "0.01",
             "WAITROOM_SERVER_REQUEST_ID": "make",
+            "WAITROOM_SERVER_TRACES": "0.02",
             "WAITROOM_REDIS_URL": "unix:///run/redis.sock",
             "WAITROOM_TOKENS_SIGNING_KEY_FILE": "keys/2026-11.pem",
             "WAITROOM_UPSTREAMS_OLD_BANK_URLS": "http://10.0.0.1:9000,http://10.0.0.2:9000",
@@ -240,7 +241,7 @@ def test_the_environment_stands_in_for_keys(folder: Path) -> None:
     assert found.server.public == ("::", 80)
     assert found.server.hosts == ("bank.example", "www.bank.example")
     assert (found.server.connections_max, found.server.header_bytes_max) == (100, 16_384)
-    assert (found.server.access_log, found.server.makes_request_ids) == (0.01, True)
+    assert (found.server.access_log, found.server.makes_request_ids, found.server.traces) == (0.01, True, 0.02)
     assert found.redis_url == "unix:///run/redis.sock"
     assert found.tokens.signing_key_file == str(folder / "keys/2026-11.pem")
     assert found.upstreams["old-bank"].urls == ("http://10.0.0.1:9000", "http://10.0.0.2:9000")

@@ -169,6 +169,7 @@ SERVER_FAULTS: Final = [
     ('log_format = "xml"', 'server.log_format = "xml": allowed: "text" or "json"'),
     ("access_log = 1.5", "server.access_log = 1.5: allowed: a share of the requests from 0 (none) to 1 (all)"),
     ("access_log = nan", "server.access_log"),
+    ("traces = -1", "server.traces = -1: allowed: a share of the requests from 0 (none) to 1 (all)"),
     ('request_id = "keep"', 'server.request_id = "keep": allowed: "pass" or "make"'),
     ("connections_max = 1", "server.connections_max = 1: allowed: a whole number of connections"),
 ]
@@ -180,6 +181,16 @@ def test_each_fault_of_the_server_is_told_with_what_is_allowed(folder: Path, lin
     key = line.partition("=")[0].strip()
     text = re.sub(rf"(?m)^{key} = .*\n", "", GOOD, count=1)
     assert part in only(faults(folder, text.replace("[server]", f"[server]\n{line}")))
+
+
+def test_traces_need_what_makes_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise 14: a gateway without the extra does not start and then say nothing."""
+    text = GOOD.replace("[server]", "[server]\ntraces = 0.01")
+    assert load(folder, text).server.traces == 0.01
+    monkeypatch.setattr(config, "TRACING", ("no_such_folder.sdk",))
+    assert only(faults(folder, text)) == 'server.traces = 0.01 needs the extra: pip install "waitroom[otel]"'
+    monkeypatch.setattr(config, "TRACING", ("opentelemetry.no_such_part",))
+    assert "needs the extra" in only(faults(folder, text))
 
 
 @pytest.mark.parametrize(

@@ -116,9 +116,10 @@ def to_upstream(headers: Sequence[Header], hop: Hop, added: Iterable[Header] = (
     return kept
 
 
-def with_request_id(fields: Iterable[Header], request_id: bytes) -> list[Header]:
-    """With this one, in place of any that is there; for either direction."""
-    return [*(field for field in fields if field[0].lower() != b"x-request-id"), (b"X-Request-Id", request_id)]
+def replaced(fields: Iterable[Header], ours: Sequence[Header]) -> list[Header]:
+    """With ours in place of all fields of their names, for either direction; an empty value only removes."""
+    names = {name.lower() for name, _ in ours}
+    return [*(field for field in fields if field[0].lower() not in names), *(field for field in ours if field[1])]
 
 
 def _forwarded(hop: Hop, host: bytes, forwarded_for: list[bytes], told: set[bytes]) -> list[Header]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.rules.headers import Header, with_request_id
+from gateway.rules.headers import Header, replaced
 from gateway.web.plan import OnHead
 
 log = logging.getLogger("waitroom.access")
@@ -18,22 +18,23 @@ log = logging.getLogger("waitroom.access")
 # What proxies make of it, and nothing that a log, a shell or a header would read as more than a name.
 _GIVEN: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 KEPT: Final = web.RequestKey("request_id", str)  # of a request: what it went on under
+TRACE: Final = web.RequestKey("traceparent", str)  # the gateway's own span, where it makes spans
 
 
-def id_of(request: web.BaseRequest, *, is_peer_trusted: bool) -> bytes:
+def id_of(request: web.BaseRequest, *, is_peer_trusted: bool) -> Header:
     """The id that a trusted proxy gave it, else a new one: what anyone else says may be another request's."""
     given = request.headers.getall("X-Request-Id", [])
     is_good = is_peer_trusted and len(given) == 1 and _GIVEN.fullmatch(given[0]) is not None
     request_id = given[0] if is_good else secrets.token_hex(16)
     request[KEPT] = request_id
-    return request_id.encode()
+    return b"X-Request-Id", request_id.encode()
 
 
-def naming(request_id: bytes, on_head: OnHead | None) -> OnHead:
+def naming(request_id: Header, on_head: OnHead | None) -> OnHead:
     """Puts the id into the answer, in place of one of the upstream's own; then does what was to be done."""
 
     def named(status: int, to_client: list[Header], known: Mapping[bytes, list[bytes]]) -> None:
-        to_client[:] = with_request_id(to_client, request_id)
+        to_client[:] = replaced(to_client, (request_id,))
         if on_head is not None:
             on_head(status, to_client, known)
 
@@ -53,6 +54,6 @@ def note(request: web.BaseRequest, kind: str, status: int, took_s: float, client
             "took_ms": round(took_s * 1e3, 1),
             "client": client or "",
             "request_id": request.get(KEPT, ""),
-            "traceparent": request.headers.get("traceparent", ""),
+            "traceparent": request.get(TRACE) or request.headers.get("traceparent", ""),
         },
     )

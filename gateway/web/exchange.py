@@ -192,8 +192,8 @@ class Exchange:
         host, target = rules.split_target(request.raw_path, request.headers.get("Host", ""))
         hop = rules.Hop(plan.peer, plan.scheme, host, self._setting.via, plan.is_peer_trusted)
         fields = rules.to_upstream(request.raw_headers, hop, plan.headers)
-        if plan.request_id:
-            fields = rules.with_request_id(fields, plan.request_id)
+        if plan.replaced:
+            fields = rules.replaced(fields, plan.replaced)
         if self._is_chunked:
             fields.append((b"Transfer-Encoding", b"chunked"))
         if self._wants_upgrade:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from time import perf_counter
@@ -62,6 +63,16 @@ class Events(Protocol):
     def shed(self, kind: Shed) -> None: ...
 
 
+class Tracing(Protocol):
+    """Who makes spans of requests (`tracing.py`), where that is wanted and installed."""
+
+    def request(self, request: web.BaseRequest, *, is_peer_trusted: bool) -> AbstractContextManager[None]: ...
+
+    def forwarding(self, request: web.BaseRequest, plan: Plan) -> AbstractContextManager[Plan]: ...
+
+    def tell(self, request: web.BaseRequest, status: int, kind: Kind | None = None) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the gate needs to know of its configuration."""
@@ -72,6 +83,7 @@ class Surroundings:
     https: bool
     makes_request_ids: bool = False
     access_share: float = 0.0  # of the requests, which get a line in the log
+    tracing: Tracing | None = None
 
 
 class Gate:
@@ -101,13 +113,21 @@ class Gate:
         self._in_flight: dict[bytes, int] = {}  # by admission
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        if (tracing := self._here.tracing) is None:
+            return (await self._serve(request))[1]
+        with tracing.request(request, is_peer_trusted=self._trusts(request)):
+            kind, response = await self._serve(request)
+            tracing.tell(request, response.status, kind)
+            return response
+
+    async def _serve(self, request: web.BaseRequest) -> Answer:
         started_s = perf_counter()
         kind, response = await self._judge(request)
         took_s = perf_counter() - started_s
         self._events.answered_request(kind, took_s)
         if self._here.access_share and _random() < self._here.access_share:
             access.note(request, kind, response.status, took_s, self._client(request))
-        return response
+        return kind, response
 
     def _client(self, request: web.BaseRequest) -> str | None:
         told = request.headers.getall("X-Forwarded-For", ())
@@ -123,11 +143,11 @@ class Gate:
             case routes.Protected(room):
                 return await self._protected(request, room, client)
             case routes.Unprotected(upstream):
-                return Kind.UNPROTECTED, await self._upstreams.forward(request, self._plan(request, upstream))
+                return Kind.UNPROTECTED, await self._send(request, self._plan(request, upstream))
             case routes.Bypassed(room, rule):
                 self._events.bypassed(room.id, rule.name)
                 plan = self._plan(request, room.upstream, room)
-                return Kind.BYPASSED, await self._upstreams.forward(request, plan)
+                return Kind.BYPASSED, await self._send(request, plan)
             case routes.Ours(rest):
                 return await self._ours(request, rest)
             case routes.Refused(status, reason):
@@ -201,7 +221,7 @@ class Gate:
         in_flight[identity] = count + 1
         try:
             plan = self._plan(request, desk.room.upstream, desk.room, passage)
-            return await self._upstreams.forward(request, plan)
+            return await self._send(request, plan)
         finally:
             if in_flight[identity] == 1:
                 del in_flight[identity]
@@ -223,6 +243,17 @@ class Gate:
         members = {"room": room.id, "room_state": held.state.value}
         return Kind.TURNED_AWAY, answers.problem(429, "admission-required", detail, headers, **members)
 
+    async def _send(self, request: web.BaseRequest, plan: Plan) -> web.StreamResponse:
+        if (tracing := self._here.tracing) is None:
+            return await self._upstreams.forward(request, plan)
+        with tracing.forwarding(request, plan) as traced:
+            response = await self._upstreams.forward(request, traced)
+            tracing.tell(request, response.status)
+            return response
+
+    def _trusts(self, request: web.BaseRequest) -> bool:
+        return bool(self._here.trusted_proxies) and fields.is_trusted(request.remote or "", self._here.trusted_proxies)
+
     def _plan(
         self, request: web.BaseRequest, upstream: str, room: Room | None = None, passage: Passage | None = None
     ) -> Plan:
@@ -230,13 +261,13 @@ class Gate:
         if passage is not None and room is not None:
             key = self._here.upstreams[upstream].signing_key
             added = identified(passage.admission.id, room.id, key, int(self._wall_s()))
-        peer = request.remote or ""
-        is_trusted = bool(self._here.trusted_proxies) and fields.is_trusted(peer, self._here.trusted_proxies)
+        is_trusted = self._trusts(request)
         on_head: OnHead | None = passage.on_head if passage is not None else None
-        request_id = b""
+        replaced: tuple[fields.Header, ...] = ()
         if self._here.makes_request_ids:
             request_id = access.id_of(request, is_peer_trusted=is_trusted)
             on_head = access.naming(request_id, on_head)
+            replaced = (request_id,)
         return Plan(
             upstream=upstream,
             room=room.id if room is not None else None,
@@ -244,10 +275,10 @@ class Gate:
             headers=added,
             on_head=on_head,
             on_alive=passage.on_alive if passage is not None else None,
-            peer=peer,
+            peer=request.remote or "",
             is_peer_trusted=is_trusted,
             scheme="https" if self._here.https else "http",
-            request_id=request_id,
+            replaced=replaced,
         )
 
 

@@ -28,7 +28,7 @@ class Plan(NamedTuple):
     peer: str = ""  # the address that connected; added to X-Forwarded-For
     is_peer_trusted: bool = False
     scheme: str = "http"
-    request_id: bytes = b""  # what it goes on under; empty: an X-Request-Id is a header like any other
+    replaced: tuple[Header, ...] = ()  # in place of the client's own of these names: a request's id, its trace
 
 
 class Observer(Protocol):

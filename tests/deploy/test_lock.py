@@ -39,9 +39,10 @@ def differences(lock: str, constraints: str) -> list[str]:
 
 
 def unlocked(lock: str) -> set[str]:
-    """What pyproject.toml asks for at run time, the embedded server included, and the lock does not hold."""
+    """What pyproject.toml asks for at run time, embedded server and tracing included, and the lock does not hold."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["embedded"]
+    extras = project["optional-dependencies"]
+    wanted = project["dependencies"] + extras["embedded"] + extras["otel"]
     versions = locked(lock)
     return {
         one

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bench.load import Effort, Figure, Load, costs, in_turns, request_text, rotating_script, spread, wrk
+from bench.load import Effort, Figure, Load, in_turns, request_text, rotating_script, spread, throughput, wrk
 from bench.stage import ROOM, Stage
 
 CONNECTIONS: Final = 512  # the door is asked every 50 ms for all who stand there
@@ -27,7 +26,7 @@ def measure(effort: Effort) -> list[Figure]:
         server = stage.redis()
         gateway = stage.gateway(server, drain_rate=f"{RATE_S}/s", burst=RATE_S)
         tickets = stage.folder / "tickets"
-        tickets.write_text("\n".join(stage.seat(server, SEATED_PER_S * effort.seconds * (effort.rounds + 1))))
+        tickets.write_text("\n".join(stage.tickets(server, SEATED_PER_S * effort.seconds * (effort.rounds + 1))))
         request = request_text("POST", f"/_waitroom/{ROOM}/admission", HEADERS)
         script = rotating_script(stage.folder / "claims.lua", request, tickets)
         asked = 0
@@ -42,28 +41,12 @@ def measure(effort: Effort) -> list[Figure]:
             return load
 
         loads = in_turns({"claims": claim}, effort.rounds)["claims"]
-    return [_speed(loads), _redis(loads)]
+    name = f"claims/s, one process, {CONNECTIONS} connections"
+    return [throughput(name, loads, GOAL_PER_S), _redis(loads)]
 
 
 def _entries(client: Any) -> int:
     return int(client.hget(f"waitroom:{{{ROOM}}}:pace", "entries") or 0)
-
-
-def _speed(loads: Sequence[Load]) -> Figure:
-    per_s, per_core_s = [load.per_s for load in loads], [1e6 / load.cpu_us for load in loads]
-    best = max(per_s, per_core_s, key=statistics.median)  # less than a core was to be had where the second is more
-    return Figure(
-        f"claims/s, one process, {CONNECTIONS} connections",
-        spread(per_s, 0),
-        "",
-        f"{statistics.median(per_core_s):,.0f}/s of a whole core",
-        f">= {GOAL_PER_S:,}/s",
-        statistics.median(best) >= GOAL_PER_S,
-        "absolute, so of this machine; by processor time where others used the core meanwhile",
-        costs(loads),
-        tuple(best),
-        GOAL_PER_S,
-    )
 
 
 def _redis(loads: Sequence[Load]) -> Figure:

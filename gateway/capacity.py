@@ -132,12 +132,12 @@ def _needs(event: Event, load: Load, costs: Costs) -> Iterator[Need]:
     gateways = gateway_cores(load, costs, event.requests, has_edge=event.has_edge)
     yield Need(
         "gateways",
-        _cores(gateways, 2),
+        _cores_text(max(2, _cores(gateways))),
         f"{gateways:.2f} cores of work, planned at {LOAD:.0%}; a worker a core, on 2 machines at least",
     )
     edges = edge_cores(load, costs, event.requests) if event.has_edge else load.arrivals_s * costs.tls_us / 1e6
     where = "HAProxy, with TLS" if event.has_edge else "whatever ends TLS before the gateways"
-    yield Need("edge", _cores(edges), f"{edges:.2f} cores of work: {where}")
+    yield Need("edge", _cores_text(_cores(edges)), f"{edges:.2f} cores of work: {where}")
     redis = redis_cores(load, costs)
     yield Need(
         "Redis", f"{redis:.0%} of one core", "one room is one slot, hence one server; rooms spread over a Cluster"
@@ -150,7 +150,7 @@ def _needs(event: Event, load: Load, costs: Costs) -> Iterator[Need]:
     bits = 8 * (load.arrivals_s * costs.page_bytes + calls_s * costs.call_bytes) / 1e6
     yield Need("bandwidth", f"{bits:,.0f} Mbit/s", "pages, joins, polls and claims; not what the upstream sends")
     hours = load.clear_s / 3600
-    cores = max(2, math.ceil(gateways / LOAD)) + max(1, math.ceil(edges / LOAD)) + max(1, math.ceil(redis / LOAD))
+    cores = max(2, _cores(gateways)) + _cores(edges) + _cores(redis)
     yield Need(
         "money", f"{cores * hours * event.core_price:,.2f}", f"{cores} cores for {hours:.1f} h at {event.core_price:g}"
     )
@@ -178,8 +178,12 @@ def _wall(load: Load, gateways: float, redis: float, bits: float) -> Need:
     return Need("first wall", f"{what}: {state}", cure)
 
 
-def _cores(work: float, least: int = 1) -> str:
-    count = max(least, math.ceil(work / LOAD))
+def _cores(work: float) -> int:
+    """Whole ones for so many cores of work, none of them busier than planned."""
+    return max(1, math.ceil(work / LOAD))
+
+
+def _cores_text(count: int) -> str:
     return f"{count} core{'s' if count > 1 else ''}"
 
 

@@ -6,7 +6,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
@@ -101,6 +102,17 @@ def make_room(room_id: str = "cashout", **changes: object) -> Room:
         "settings": RoomSettings(**settings),  # type: ignore[arg-type]  # a test names real fields
     }
     return Room(**(fields | changes))  # type: ignore[arg-type]
+
+
+def until_so(is_so: Callable[[], bool], deadline_s: float = 30.0) -> None:
+    """Poll a server for a state that it may be too young to tell of; fail when it does not come."""
+    end = time.monotonic() + deadline_s
+    while True:
+        with suppress(redis.RedisError, KeyError):
+            if is_so():
+                return
+        assert time.monotonic() < end, "the state did not come"
+        time.sleep(0.05)
 
 
 def free_port() -> int:

@@ -17,7 +17,9 @@ from gateway.app import Gateway
 from gateway.errors import StartError
 from tests.conftest import RedisServer, free_port, redis_server
 from tests.serving import DEADLINE_S, Process, running
-from tests.web.gatewayfixture import ManualBank, opened, protecting, until
+from tests.web.gatewayfixture import ManualBank, manual_bank, opened, protecting, until
+
+bank = pytest.fixture(manual_bank)
 
 
 @pytest.fixture
@@ -26,14 +28,6 @@ def evicting() -> Iterator[RedisServer]:
     server.start()
     yield server
     server.remove()
-
-
-@pytest.fixture
-async def bank() -> AsyncIterator[ManualBank]:
-    one = ManualBank()
-    await one.open()
-    yield one
-    await one.close()
 
 
 @pytest.fixture

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import subprocess
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 import redis
 
 from gateway.model import Rate
-from tests.conftest import free_port
+from tests.conftest import free_port, until_so
 from tests.web.gatewayfixture import opened, protecting, until_answer
 
 DEADLINE_S = 15.0
@@ -60,20 +60,10 @@ def command(port: int, folder: Path) -> list[str]:
     return ["redis-server", *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
 
 
-def until_all(ports: list[int], is_so: object) -> None:
-    end = time.monotonic() + DEADLINE_S
+def until_all(ports: list[int], is_so: Callable[[redis.Redis], bool]) -> None:
     for port in ports:
         with redis.Redis(port=port, decode_responses=True) as client:
-            while not answers(client, is_so):
-                assert time.monotonic() < end, "the cluster did not come up"
-                time.sleep(0.05)
-
-
-def answers(client: redis.Redis, is_so) -> bool:  # type: ignore[no-untyped-def]
-    try:
-        return bool(is_so(client))
-    except redis.RedisError:
-        return False
+            until_so(partial(is_so, client))
 
 
 def keys_of(port: int, room_id: str) -> set[str]:

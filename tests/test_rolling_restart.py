@@ -16,7 +16,9 @@ import pytest
 from gateway.tasks import Owner
 from tests.conftest import RedisServer
 from tests.serving import ROOM, Balancer, Line, Process, running
-from tests.web.gatewayfixture import ManualBank, until
+from tests.web.gatewayfixture import ManualBank, manual_bank, until
+
+bank = pytest.fixture(manual_bank)
 
 LINES = 24
 RETRY_S = 0.3  # while a process is being ended its port may still take connections, and cut them
@@ -70,14 +72,6 @@ class Load:
                 await asyncio.sleep(RETRY_S)
                 continue
             return json.loads(reply.body) if reply.body.startswith(b"{") else reply.body
-
-
-@pytest.fixture
-async def bank() -> AsyncIterator[ManualBank]:
-    one = ManualBank()
-    await one.open()
-    yield one
-    await one.close()
 
 
 MakeProcess = Callable[[], Process]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import redis
 
 from gateway.model import Rate
 from gateway.queue.connect import open_redis
-from tests.conftest import free_port
+from tests.conftest import free_port, until_so
 from tests.queue.test_heal import GAP
 from tests.web.gatewayfixture import Visitor, opened, protecting, until, until_answer
 
@@ -90,16 +90,6 @@ def running_trio(folder: Path) -> Iterator[Trio]:
         for process in processes:
             process.kill()
             process.wait()
-
-
-def until_so(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while True:
-        with suppress(redis.RedisError, KeyError):
-            if is_so():
-                return
-        assert time.monotonic() < end, "no master with a replica came up"
-        time.sleep(0.05)
 
 
 async def test_a_fail_over_keeps_the_line_and_nobody_inside_notices(trio: Trio, tmp_path: Path) -> None:

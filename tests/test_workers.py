@@ -19,7 +19,9 @@ from aiohttp import web
 
 from tests.conftest import RedisServer, free_port
 from tests.serving import Process
-from tests.web.gatewayfixture import ManualBank
+from tests.web.gatewayfixture import ManualBank, manual_bank
+
+bank = pytest.fixture(manual_bank)
 
 DEADLINE_S = 20.0
 WORKERS = 2
@@ -29,14 +31,6 @@ WORKERS = 2
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession() as session:
         yield session
-
-
-@pytest.fixture
-async def bank() -> AsyncIterator[ManualBank]:
-    made = ManualBank()
-    await made.open()
-    yield made
-    await made.close()
 
 
 @pytest.fixture

@@ -7,9 +7,8 @@ import hashlib
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ import redis
 
 from gateway.queue.connect import open_redis, refusal
 from gateway.queue.scripts import SCRIPTS
-from tests.conftest import free_port, valkey_binary
+from tests.conftest import free_port, until_so, valkey_binary
 from tests.deploy.prometheus import DEPLOY
 from tests.web.gatewayfixture import opened, protecting, until, until_answer
 
@@ -36,16 +35,6 @@ def users() -> dict[str, list[str]]:
     lines = [line.split() for line in (FILES / "users.acl").read_text().splitlines()]
     assert {line[0] for line in lines} == {"user"}
     return {line[1]: line[2:] for line in lines}
-
-
-def until_so(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while True:
-        with suppress(redis.RedisError, KeyError):
-            if is_so():
-                return
-        assert time.monotonic() < end, "the state did not come"
-        time.sleep(0.05)
 
 
 class Server:

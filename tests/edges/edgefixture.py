@@ -7,7 +7,8 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,9 @@ from typing import Any, Final
 from gateway.edges.printing import printed
 from gateway.edges.site import Address
 from gateway.model import Config
+from gateway.rules.headers import signature
 from gateway.rules.keys import load_key_file
+from gateway.rules.tokens import subject_of
 from tests.conftest import free_port
 from tests.web.gatewayfixture import House, Visitor, until, until_answer
 
@@ -143,6 +146,18 @@ def admitted(edge: Edge, room_id: str, gateway: int = 0, **admission: Any) -> Vi
     visitor = edge.visitor()
     visitor.cookies = {desk.admission_cookie: text}
     return visitor
+
+
+def assert_ours(headers: Mapping[str, str], room_id: str, identity: bytes) -> None:
+    """Of our fields the bank got what the contract names, signed just now, and nothing else."""
+    ours = {name.lower(): value for name, value in headers.items() if name.lower().startswith("waitroom")}
+    stamp = int(ours["waitroom-signature"].partition(",")[0].removeprefix("t="))
+    assert abs(stamp - time.time()) < 5
+    assert ours == {
+        "waitroom-subject": subject_of(identity),
+        "waitroom-room": room_id,
+        "waitroom-signature": signature(KEY, room_id, subject_of(identity), stamp),
+    }
 
 
 async def kill_all(edge: Edge) -> None:

@@ -105,6 +105,14 @@ class ManualBank:
             await self._runner.cleanup()
 
 
+async def manual_bank() -> AsyncIterator[ManualBank]:
+    """As a fixture: one of its own for each test."""
+    bank = ManualBank()
+    await bank.open()
+    yield bank
+    await bank.close()
+
+
 # --- visitors --------------------------------------------------------------------------------------------------------
 
 

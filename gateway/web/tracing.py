@@ -7,6 +7,7 @@ by a client counts if a trusted proxy says so: anyone else could have every requ
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,28 +24,38 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from gateway.errors import StartError
 from gateway.metrics import Kind
 from gateway.rules.headers import Header, split_target
 from gateway.web import access
 from gateway.web.plan import Plan
 
+log = logging.getLogger("waitroom.traces")
 METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"))
 PATH_CHARS_MAX: Final = 1000
 _FORMAT: Final = TraceContextTextMapPropagator()
 
 
 class Tracer:
-    """All spans of one process, sent by a thread of its own: what no collector takes is dropped, and no request waits for one."""
+    """All spans of one process, sent by a thread of its own: what no collector takes is dropped, and no request waits for one.
+
+    `share` of the requests is drawn, from 0 to 1. Raises StartError for variables that OpenTelemetry cannot use.
+    """
 
     def __init__(self, share: float) -> None:
+        endpoint = _endpoint()
         resource = Resource({"service.name": "waitroom", "process.pid": os.getpid()})
         self._provider = TracerProvider(
             ParentBased(TraceIdRatioBased(share)),
             resource.merge(OTELResourceDetector().detect()),
             shutdown_on_exit=False,  # it would wait half a minute for a collector that has gone
         )
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        try:
+            self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        except ValueError as fault:
+            raise StartError(f"OpenTelemetry's variables (OTEL_...): {fault}") from None
         self._tracer = self._provider.get_tracer("waitroom")
+        log.info("traces", extra={"share": share, "to": endpoint})
 
     @contextmanager
     def request(self, request: web.BaseRequest, *, is_peer_trusted: bool) -> Iterator[None]:
@@ -97,6 +108,16 @@ class Tracer:
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await is_sent.wait()
+
+
+def _endpoint() -> str:
+    """Where spans go, for the log; the library reads the same variables, and would find a fault in them once a batch."""
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
+        if (text := os.environ.get(name)) is not None:
+            if not text.startswith(("http://", "https://")):
+                raise StartError(f"{name}={text}: allowed: a URL that takes OTLP over HTTP: http://collector:4318")
+            return text
+    return "http://localhost:4318"
 
 
 def method_of(request: web.BaseRequest) -> str:

@@ -14,7 +14,9 @@ from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from gateway.errors import StartError
 from gateway.model import Room
+from gateway.web.tracing import Tracer
 from tests.web.gatewayfixture import House, ManualBank, OpenHouse, house_opener, protecting, until
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -198,6 +200,26 @@ async def test_a_collector_that_has_gone_harms_nobody(
     await house.close()
     assert time.monotonic() - began_s < 10.0
     assert collector.spans == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "OTEL_EXPORTER_OTLP_ENDPOINT=collector:4318: allowed: a URL"),
+        (
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            "grpc://x",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=grpc://x: allowed: a URL",
+        ),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "-1", "OpenTelemetry's variables (OTEL_...): max_queue_size must be"),
+    ],
+)
+def test_variables_that_cannot_be_used_are_told_before_the_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(StartError, match=re.escape(told)):
+        Tracer(1.0)
 
 
 async def test_without_a_share_no_span_is_made_and_traces_pass_unchanged(

@@ -153,9 +153,10 @@ class Twin:
         """Only those whose lease the model knows: admissions in hand are the gateways' matter."""
         one = ident(visitor)
         self._wake()
-        if self.model.lease(one):
-            now(self.stores[2].touch([Touch(one, self.model.epoch, 2**31)]))
-            self.model.leases[one] = self.model.clock + SESSION_S * 1_000_000
+        touches = [Touch(one, self.model.epoch, 2**31)] if self.model.lease(one) else []
+        now(self.stores[2].touch(touches))  # with none, too: time that no script saw is no time of the room's
+        for touched in touches:
+            self.model.leases[touched.id] = self.model.clock + SESSION_S * 1_000_000
         self.compare()
 
     def release(self, visitor: int) -> None:

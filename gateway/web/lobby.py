@@ -204,7 +204,7 @@ class Lobby:
         try:
             standing = await self._look_up(ticket)
         except Unreachable:
-            place = waiting_place(desk, ticket, None, _random())
+            place = waiting_place(desk, ticket, None, _random(), was_asked_in_vain=True)
             return self.reply.placed(request, place, 200, self._reissue(ticket))
         return self._standing(request, ticket, standing)
 
@@ -255,7 +255,7 @@ class Lobby:
                 ticket = issued[1]
             standing = await desk.queue.claim(ticket)
         except Unreachable:
-            return self._not_yet(request, credential, known, issued)
+            return self._not_yet(request, credential, known, issued, was_asked_in_vain=True)
         match standing.code:
             case Code.ADMITTED:
                 return self._enter(request, ticket, standing)
@@ -282,11 +282,13 @@ class Lobby:
         credential: Credential,
         standing: Standing | None,
         issued: tuple[str, Ticket] | None = None,
+        *,
+        was_asked_in_vain: bool = False,
     ) -> web.StreamResponse:
         """202: the turn is kept. A standing that is held is still called; with none the board knows best."""
         if standing is not None and standing.code in {Code.HELD, Code.LOST}:
             standing = Standing(Code.CALLED, standing.number, self.desk.room.claim_window_s * 1_000_000, standing.epoch)
-        place = waiting_place(self.desk, credential.ticket, standing, _random())
+        place = waiting_place(self.desk, credential.ticket, standing, _random(), was_asked_in_vain=was_asked_in_vain)
         wait_s = (
             RETRY_SHORT_S if place.state is VisitorState.CALLED else max(1, round((place.poll_after_ms or 1000) / 1000))
         )

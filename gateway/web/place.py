@@ -34,10 +34,13 @@ def stamp(unix_s: float) -> str:
     return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def waiting_place(desk: Desk, ticket: Ticket | None, standing: Standing | None, chance: float) -> Place:
+def waiting_place(
+    desk: Desk, ticket: Ticket | None, standing: Standing | None, chance: float, *, was_asked_in_vain: bool = False
+) -> Place:
     """The place of somebody who holds a ticket, or has just been seated.
 
-    With a standing, as Redis told it just now; without one, from the last board (which marks it stale when old).
+    With a standing, as Redis told it just now; without one, from the last board. That is marked stale when it is old, and when
+    Redis was asked in vain: another gateway may have told of a newer board.
     """
     room_state, board = desk.room_state(), desk.queue.board
     number = standing.number if standing is not None and standing.number else ticket.number if ticket else 0
@@ -57,6 +60,7 @@ def waiting_place(desk: Desk, ticket: Ticket | None, standing: Standing | None, 
     document = _document(desk, state, room_state, number)
     document["position"] = 0 if state is VisitorState.CALLED else position
     document["ahead"] = 0 if state is VisitorState.CALLED else None if position is None else position - 1
+    document["stale"] = document["stale"] or was_asked_in_vain
     document["eta"] = _eta(desk, shown_s, state)
     document["progress"] = _progress(desk, ticket, shown_s, state)
     document["poll_after_ms"] = poll_ms

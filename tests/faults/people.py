@@ -118,6 +118,7 @@ class Visitor:
         self._page = f"/points/{self._plan.room}/"
         self._ticket = ""
         self._position: int | None = None
+        self._told: dict[str, Any] = {}  # with it
         self._clock = asyncio.get_running_loop().time
 
     async def visit(self) -> None:
@@ -213,8 +214,10 @@ class Visitor:
         # While Redis is away each gateway tells of the moment it last read the board, and says how old that is.
         if position is not None and not is_old(told):
             if self._position is not None and position > self._position and not told.get("cause"):
-                self._crowd.grown.append(f"{self._plan.name}: {self._position} -> {position} {told}")
-            self._position = position
+                self._crowd.grown.append(
+                    f"{self._plan.name}: {self._position} -> {position}; {self._told}, then {told}"
+                )
+            self._position, self._told = position, told
 
 
 def is_old(told: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from gateway.errors import Unreachable
 from gateway.model import Rate
 from tests.web.gatewayfixture import (
     APP,
@@ -44,6 +45,30 @@ async def test_a_claim_admits_once_and_its_retry_gets_the_same_admission(open_ho
     ended = await retry.claim(room)
     STATUS.validate(ended.json)
     assert (ended.status, ended.json["state"]) == (410, "ended")
+
+
+async def test_a_claim_that_redis_did_not_answer_tells_a_place_that_is_marked_stale(
+    open_house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 8: this gateway's board may be older than that of the one which called; without the mark the place would grow."""
+    room = protecting("claim", drain_rate=SHUT, burst=2)
+    house = await open_house(room)
+    visitors = [house.visitor() for _ in range(20)]
+    for visitor in visitors:
+        await visitor.join(room)
+    await until(lambda: house.queue(room).board.knows(20, 1))
+
+    async def in_vain(*_: object) -> None:
+        raise Unreachable("the reply was lost")
+
+    monkeypatch.setattr(house.queue(room), "claim", in_vain)
+    answer = await visitors[-1].claim(room)
+    STATUS.validate(answer.json)
+    assert (answer.status, answer.json["state"], answer.json["stale"]) == (202, "waiting", True)
+    assert (await visitors[-1].see(room))["stale"] is False  # a poll asks the board alone
+    await until(lambda: house.queue(room).board.census.passed > 0)
+    monkeypatch.setattr(house.queue(room), "check_in", in_vain)
+    assert (await visitors[0].see(room))["stale"] is True
 
 
 async def test_a_claim_before_the_turn_is_told_to_come_back(open_house: OpenHouse) -> None:

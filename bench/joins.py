@@ -36,8 +36,9 @@ def measure(effort: Effort) -> list[Figure]:
         script = counting_script(stage.folder / "joins.lua", request, KEY_DIGITS)
         joined = under_way = 0
 
-        def join(connections: int) -> Load:
+        def join(connections: int, *, is_recorded: bool = True) -> Load:
             nonlocal joined, under_way
+            record(server, is_on=is_recorded)
             load = wrk(gateway, script, effort.seconds, joined, connections, server)
             joined += load.requests + connections  # what was under way at the end has taken its key, too
             under_way += connections
@@ -48,13 +49,14 @@ def measure(effort: Effort) -> list[Figure]:
                 "reads": lambda: wrk(reads, script, effort.seconds),
                 f"joins, {FEW} connections": lambda: join(FEW),
                 f"joins, {MANY} connections": lambda: join(MANY),
+                f"joins, {MANY} connections, no record": lambda: join(MANY, is_recorded=False),
             },
             effort.rounds,
         )
         seated: Any = server.client.zcard(f"waitroom:{{{ROOM}}}:queue")
         assert joined - under_way <= seated - SEATED <= joined, f"{joined} keys, {seated} places"
         zadd_us = one_zadd_us(server, stage.folder)
-    theirs, few, many = loads.values()
+    theirs, few, many, silent = loads.values()
     doubt = "the reference reads the same body, and decides nothing"
     return [
         *(
@@ -63,8 +65,32 @@ def measure(effort: Effort) -> list[Figure]:
         ),
         *(cost(connections, runs) for connections, runs in ((FEW, few), (MANY, many))),
         in_zadds(many, zadd_us),
+        of_the_record(many, silent),
         compare("join, to an empty handler", few, theirs, None, doubt),
     ]
+
+
+def record(server: RedisServer, *, is_on: bool) -> None:
+    """Let scripts tell the record of what they do, or not, as they would after a change of `[audit] stream` (root.lua)."""
+    key = f"waitroom:{{{ROOM}}}:pace"
+    number: Any = server.client.hget(key, "event")
+    if (int(number) > 0) != is_on:
+        server.client.hset(key, "event", -int(number))
+
+
+def of_the_record(loads: Sequence[Load], silent: Sequence[Load]) -> Figure:
+    """What telling the record adds, in turns on one server, and how far the rounds are apart."""
+    added = [load.redis_us - other.redis_us for load, other in zip(loads, silent, strict=True)]
+    batch = 1 / statistics.median(load.calls for load in loads)
+    return Figure(
+        f"Redis us a join, {MANY} connections, for the record",
+        f"{statistics.median(added):+.1f}",
+        f"without {statistics.median(load.redis_us for load in silent):.1f}",
+        f"rounds {min(added):+.1f} to {max(added):+.1f}; {batch:.0f} joins a script",
+        "",
+        None,
+        "less than what other users of the machine add to a round: take many rounds; by instructions see docs/performance.md",
+    )
 
 
 def one_zadd_us(server: RedisServer, folder: Path) -> float:

@@ -1,6 +1,6 @@
 """What the queue costs Redis, from the server's own accounting: time a script, time an element, bytes a waiting visitor.
 
-    python -m bench.queue [--places 1000000] [--kind valkey] [--kind redis]
+    python -m bench.queue [--places 1000000] [--kind valkey] [--kind redis] [--without-record]
 
 Times are the server's (INFO commandstats, per call of EVALSHA), so a busy machine between does not count; the figures to
 hold are promise 15's: no script over 5 ms, <= 10 us a join, <= 130 B a visitor at 1 M on Redis 7.0, <= 85 B on Valkey 9.
@@ -89,12 +89,14 @@ class Bench:
             self.advance(100)
             await self.store.check_in([Contact(ident(i)) for i in range(start, min(places, start + BATCH))])
         used_us = self._spent()[0] - before
-        used_bytes = int(self.admin.info("memory")["used_memory"]) - before_bytes
+        record_bytes: Any = self.admin.memory_usage(f"waitroom:{{{self.store.room.id}}}:audit", samples=0) or 0
+        used_bytes = int(self.admin.info("memory")["used_memory"]) - before_bytes - record_bytes
         self.report(f"join, batches of {BATCH}: Redis time each", f"{used_us / places:.2f} us", "<= 10 us")
         self.report("join: wall time, one client", f"{places / (time.monotonic() - started):,.0f}/s")
         self.report(
             f"bytes a waiting visitor at {places:,}", f"{used_bytes / places:.1f} B", "130 Redis 7.0, 85 Valkey 9"
         )
+        self.report("the record beside them (docs/audit.md)", f"{record_bytes / 2**20:.1f} MiB", "[audit] stream")
 
     async def join_few(self, places: int, pid: int) -> None:
         """Small batches, where most of the cost is fixed; the process's own time counts sockets and parsing, too."""
@@ -173,7 +175,7 @@ class Bench:
             self.report(f"{name}, each in batches of {count}", f"{spent_us / count:.2f} us")
 
 
-async def bench(kind: str, places: int) -> None:
+async def bench(kind: str, places: int, *, is_recorded: bool = True) -> None:
     server = redis_server(kind)
     server.start()
     connection = await open_redis(server.url, "state")
@@ -184,6 +186,7 @@ async def bench(kind: str, places: int) -> None:
             print(f"{kind} {version}, {places:,} places", flush=True)
             settings = RoomSettings(Rate(10_000, "s"), 10_000, 1_000_000)
             room = replace(make_room("bench"), settings=settings, waiting_max=10**7)
+            room = room if is_recorded else replace(room, audit_bytes=0)
             run = Bench(RoomStore(connection, room), admin)
             await run.open()
             await run.join(places)
@@ -202,9 +205,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--places", type=int, default=1_000_000)
     parser.add_argument("--kind", action="append", choices=["valkey", "redis"])
+    parser.add_argument("--without-record", action="store_true", help='as with [audit] stream = "0B"')
     options = parser.parse_args()
     for kind in options.kind or ["valkey", "redis"]:
-        asyncio.run(bench(kind, options.places))
+        asyncio.run(bench(kind, options.places, is_recorded=not options.without_record))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,10 @@ The rules: pure decisions, no clock and no network
     rules/pacing.py       settings as the door counts them
     rules/settings.py     what an operator's patch makes of them
     rules/headers.py      what an intermediary does to HTTP/1.1 heads
+    rules/events.py       how an event of the record is written
+    rules/audit.py        a record judged after the fact
+    rules/allowance.py    what it proves about rate and cap
+    rules/fairness.py     what it proves about order and places
     rules/framing.py      which framing is refused
     rules/head.py         what is one whole, plain GET, and where requests end
     rules/body.py         where an answer's body ends
@@ -54,6 +58,7 @@ The queue: the only speaker of Redis
     queue/room.py         a room as this process sees and remembers it
     queue/clock.py        the time by Redis, between two readings of it
     queue/spent.py        the numbers this process saw spent
+    queue/record.py       the record as a file, and read again
     queue/statefile.py    what outlives a restart of gateways and Redis together
     metrics.py            every metric: name, labels, buckets
     scrape.py             one scrape for all workers of a gateway
@@ -95,6 +100,7 @@ The whole
     systemd.py            sockets that systemd holds, and what it hears
     app.py                wiring, start and stop, the only wall clock
     workers.py            the parent of several such processes
+    inquiry.py            what `waitroom audit check` reads and prints
     cli.py                the `waitroom` command
     demo/                 a bank with limits, and the crowd that would bring it down
 """

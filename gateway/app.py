@@ -36,6 +36,7 @@ from gateway.notation import address_text
 from gateway.part import Part, shared
 from gateway.queue.clock import RedisClock
 from gateway.queue.connect import Connection, open_redis, refusal
+from gateway.queue.record import RecordFile
 from gateway.queue.room import RoomQueue
 from gateway.queue.statefile import StateFile
 from gateway.queue.store import RoomStore
@@ -90,6 +91,8 @@ class Gateway:
         self._upstreams = Upstreams(config.upstreams, now_s=time.time, observer=self.instruments)
         self._desks: dict[str, Desk] = {}
         self._files: dict[str, StateFile] = {}
+        path = config.audit_file
+        self._record = None if path is None else RecordFile(Path(path), self.instruments.lost_event)
         self._listeners: list[Listener] = []
         self._tracer = open_tracer(config.server.traces)
         self._writer = ThreadPoolExecutor(1)  # of figures: in order, and never two on one draft
@@ -151,12 +154,13 @@ class Gateway:
         log.info("stopped")
 
     async def _flush(self) -> None:
-        """What travels in batches and was not sent yet: releases, stock, marks, touches."""
+        """What travels in batches and was not sent yet: releases, stock, marks, touches, and who was let past."""
         for room, desk in self._desks.items():
             try:
                 async with asyncio.timeout(FLUSH_S):
                     await desk.queue.flush_releases()
                     await desk.queue.flush_marks()
+                    await desk.queue.bypassed.flush()
             except (Unreachable, TimeoutError) as fault:
                 log.warning("not_flushed", extra={"room": room, "fault": str(fault)})
 
@@ -174,6 +178,8 @@ class Gateway:
         await self._upstreams.close()
         if self._tracer is not None:
             await self._tracer.close(FLUSH_S)
+        if self._record is not None:
+            self._record.close()
         if self._connection is not None:
             await self._connection.close()
 
@@ -191,7 +197,9 @@ class Gateway:
         clock = RedisClock(time.monotonic, time.time() - time.monotonic())
         admissions = VerifiedCache(self.keyring.read_admission, ADMISSIONS_REMEMBERED)
         for room in self.config.rooms:
-            queue = RoomQueue(RoomStore(connection, room, self.instruments.asked_redis), clock, self.owner)
+            on_event = None if self._record is None else self._record.write
+            on_call, on_refused = self.instruments.asked_redis, self.instruments.lost_event
+            queue = RoomQueue(RoomStore(connection, room, on_call, on_event, on_refused), clock, self.owner)
             file = self._files[room.id] = StateFile(Path(self.config.server.state_dir), room.id)
             if (kept := file.load()) is not None:
                 queue.recall(*kept)

@@ -109,6 +109,10 @@ def _parser() -> argparse.ArgumentParser:
         _add_edge(kinds.add_parser(kind, help=f"for {kind}"), kind)
 
     _add_capacity(commands.add_parser("capacity", help="what a crowd needs: gateways, edge, Redis (docs/capacity.md)"))
+    audit = commands.add_parser("audit", help="judge the record of what rooms did (docs/audit.md)")
+    questions = audit.add_subparsers(required=True, metavar="action")
+    _add_audit_check(questions.add_parser("check", help="promises 1 to 4: 0 kept, 1 broken, 2 cannot be judged"))
+
     commands.add_parser("demo", help="a crowd, a bank, and a gateway between them; --help for its own arguments")
     return parser
 
@@ -176,6 +180,13 @@ def _rate(text: str) -> Rate:
         raise argparse.ArgumentTypeError(f"{text}: {fault}") from None
 
 
+def _add_audit_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="[audit] file of each gateway")
+    parser.add_argument("--redis", metavar="URL", help="also the stream in this Redis; goes with --room")
+    parser.add_argument("--room", help="this room alone")
+    parser.set_defaults(run=_audit_check)
+
+
 def _add_rooms(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("room", nargs="?", help="the room to show or to change; without: all")
     parser.add_argument("--url", default="http://127.0.0.1:9090", help="the operator port (%(default)s)")
@@ -211,16 +222,8 @@ def _serve(asked: argparse.Namespace) -> int:
     if config.server.workers == 1:
         return app.serve(config)
     # -P: not a folder `gateway` that happens to lie where this was started.
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "gateway",
-        "serve",
-        asked.file,
-        *(["--dev"] if asked.dev else []),
-        "--worker",
-    ]
+    dev = ["--dev"] if asked.dev else []
+    command = [sys.executable, "-P", "-m", "gateway", "serve", asked.file, *dev, "--worker"]
     return workers.run(config, command, partial(load, asked.file, dev=asked.dev))
 
 
@@ -269,6 +272,18 @@ def _edge(asked: argparse.Namespace) -> int:
         print(f"waitroom: {remark}", file=sys.stderr)
     sys.stdout.write(found.text)
     return 0
+
+
+def _audit_check(asked: argparse.Namespace) -> int:
+    from gateway.inquiry import inquire  # noqa: PLC0415 - no other command needs what it reads with
+
+    if asked.redis is not None and asked.room is None:
+        raise UsageError("--redis goes with --room: a stream is one room's")
+    if not asked.files and asked.redis is None:
+        raise UsageError("what is to be judged? Name files, or --redis URL --room ROOM")
+    told, code = inquire(asked.files, asked.redis, asked.room)
+    print(told)
+    return code
 
 
 def _demo(asked: argparse.Namespace) -> int:

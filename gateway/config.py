@@ -131,6 +131,7 @@ class _Build:
             upstreams={name: self._upstream(name, upstream) for name, upstream in draft.upstreams.items()},
             operators=self._operators(draft),
             default_upstream=None if draft.default is None else draft.default.table.upstream,
+            audit_file=self._audit_file(draft),
             source=self._source,
         )
 
@@ -209,6 +210,16 @@ class _Build:
             return str(fault)
         return None
 
+    def _audit_file(self, draft: Draft) -> str | None:
+        name = draft.audit.table.file
+        if name is None or not draft.audit.has("file"):
+            return None
+        path = self._path(name)
+        if path.is_dir() or not path.parent.is_dir():
+            why = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+            self._faults.append(f"audit.file = {shown(name)}: {why}; allowed: a file in a folder that is there")
+        return str(path)
+
     def _operators(self, draft: Draft) -> tuple[model.Operator, ...]:
         operators: list[model.Operator] = []
         for checked in draft.operators:
@@ -258,6 +269,7 @@ class _Build:
             absence_max_s=table.absence_max,
             waiting_max=table.waiting_max,
             joins_per_s=table.joins_per_s,
+            audit_bytes=draft.audit.table.stream,
             bypass=tuple(_bypass(rule) for rule in table.bypass),
             queueing_status=table.queueing_status,
             origins=tuple(table.origins),

@@ -26,6 +26,7 @@ TABLE_KEYS: Final[dict[str, type[schema.Table]]] = {
     "[server]": schema.ServerTable,
     "[redis]": schema.RedisTable,
     "[tokens]": schema.TokensTable,
+    "[audit]": schema.AuditTable,
     "[[operators]]": schema.OperatorTable,
     "[upstreams.NAME]": schema.UpstreamTable,
     "[[rooms]]": schema.RoomTable,
@@ -53,6 +54,7 @@ class Draft:
     server: Checked[schema.ServerTable]
     redis: Checked[schema.RedisTable]
     tokens: Checked[schema.TokensTable]
+    audit: Checked[schema.AuditTable]
     operators: list[Checked[schema.OperatorTable]]
     upstreams: dict[str, Checked[schema.UpstreamTable]]
     rooms: list[Checked[schema.RoomTable]]
@@ -67,6 +69,7 @@ def read(document: dict[str, Any], origins: Mapping[str, str]) -> Draft:
     server = reader.table(schema.ServerTable, "server", document.get("server", {}))
     redis = reader.table(schema.RedisTable, "redis", document.get("redis", {}))
     tokens = reader.table(schema.TokensTable, "tokens", document.get("tokens", {}))
+    audit = reader.table(schema.AuditTable, "audit", document.get("audit", {}))
     operators = [
         reader.table(schema.OperatorTable, f"operators[{index}]", raw)
         for index, raw in enumerate(reader.tables("operators", document.get("operators", [])))
@@ -81,7 +84,7 @@ def read(document: dict[str, Any], origins: Mapping[str, str]) -> Draft:
     ]
     default = document.get("default")
     checked_default = None if default is None else reader.table(schema.DefaultTable, "default", default)
-    return Draft(server, redis, tokens, operators, upstreams, rooms, checked_default, reader.faults)
+    return Draft(server, redis, tokens, audit, operators, upstreams, rooms, checked_default, reader.faults)
 
 
 def _room_key(index: int, raw: object) -> str:

@@ -129,6 +129,7 @@ class Drain:
 
     async def _marks(self) -> float:
         await self._queue.flush_marks()
+        await self._queue.bypassed.flush()
         return MARKS_S
 
     async def _releases(self) -> float:

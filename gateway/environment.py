@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pydantic.fields import FieldInfo
 
-from gateway.schema import DefaultTable, RedisTable, ServerTable, Table, TokensTable, UpstreamTable
+from gateway.schema import AuditTable, DefaultTable, RedisTable, ServerTable, Table, TokensTable, UpstreamTable
 from gateway.secretfile import read_secret
 
 PREFIX: Final = "WAITROOM_"
@@ -25,6 +25,7 @@ TABLES: Final[dict[str, type[Table]]] = {
     "server": ServerTable,
     "redis": RedisTable,
     "tokens": TokensTable,
+    "audit": AuditTable,
     "default": DefaultTable,
 }
 # Secrets that stand in the file as they are. The others are files already (`signing_key_file`).

@@ -100,6 +100,9 @@ class Instruments:
     def failed_loop(self, room: str) -> None:
         """Counted by the log alone until a metric of its own is agreed on."""
 
+    def lost_event(self, room: str) -> None:
+        self._metrics.rooms[room].audit_lost.inc()
+
     def asked_redis(self, script: str, seconds: float) -> None:
         self._metrics.redis_answered(script, seconds)
 

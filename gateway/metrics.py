@@ -117,6 +117,7 @@ class RoomMetrics:
         self.ended = {ending: families.ended.labels(name, ending) for ending in Ending}
         self.joins = {result: families.joins.labels(name, result) for result in Join}
         self.door_held_s = {reason: families.door_held.labels(name, reason) for reason in Held}
+        self.audit_lost = families.audit_lost.labels(name)
         self.bypassed = {rule.name: families.bypassed.labels(name, rule.name) for rule in room.bypass}
         self.calls, self.no_shows = families.calls.labels(name), families.no_shows.labels(name)
         self.wait_s, self.eta_error = families.wait.labels(name), families.eta_error.labels(name)
@@ -273,6 +274,7 @@ class _Families:
         self.calls = counter("calls_total", "Places called.", ["room"])
         self.no_shows = counter("no_shows_total", "Calls whose claim window ran out.", ["room"])
         self.bypassed = counter("bypassed_total", "Requests let past the queue by a rule.", ["room", "rule"])
+        self.audit_lost = counter("audit_lost_total", "Events that Redis or [audit] file could not take.", ["room"])
         self.door_held = counter("door_held_seconds_total", "Time that nobody entered, and why.", ["room", "reason"])
         self.wait = histogram("wait_seconds", "From joining to entry.", ["room"], WAIT_BUCKETS_S)
         self.eta_error = histogram("eta_error_ratio", "Real by promised wait.", ["room"], ETA_BUCKETS)

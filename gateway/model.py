@@ -111,6 +111,7 @@ class Room:
     absence_max_s: int = 600
     waiting_max: int = 5_000_000
     joins_per_s: int = 20_000  # each gateway process
+    audit_bytes: int = 16 * 1024 * 1024  # of the record in Redis; 0: none is kept
     bypass: tuple[Bypass, ...] = ()
     queueing_status: int = 429
     origins: tuple[str, ...] = ()
@@ -171,6 +172,7 @@ class Config:
     upstreams: dict[str, Upstream]
     operators: tuple[Operator, ...] = ()
     default_upstream: str | None = None
+    audit_file: str | None = None
     source: str = ""  # the file it was read from
     digest: str = ""  # SHA-256 of what counts, hex, for `config_info`
 
@@ -330,4 +332,5 @@ class Memory:
     places: int = 0
     admission_epoch: int = 0
     reported: int = 0  # what the upstream said is left, plus 1; 0: it said nothing
+    events: int = 0  # number of the newest event of the record
     sealed_us: int = 0  # stamp of the room's last write before its own server was stopped; 0: that is not known

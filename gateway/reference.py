@@ -21,6 +21,7 @@ PARTS: Final[dict[str, type[schema.Table]]] = {
 LEFT_OUT: Final = {
     "ca_file": "those of the system",
     "signing_key_file": "requests are not signed",
+    "file": "none",
     "host": "every host of ours",
     "path": "none",
     "source": "none",

@@ -12,7 +12,7 @@ from gateway import notation
 from gateway.draft import Checked, Draft, shown
 from gateway.model import Rate
 from gateway.notation import duration_text
-from gateway.schema import BypassTable, OperatorTable, RoomTable, ServerTable, UpstreamTable
+from gateway.schema import AuditTable, BypassTable, OperatorTable, RoomTable, ServerTable, UpstreamTable
 
 
 def faults(draft: Draft, *, dev: bool) -> Iterator[str]:
@@ -20,6 +20,7 @@ def faults(draft: Draft, *, dev: bool) -> Iterator[str]:
     yield from _server_faults(draft.server, draft.operators, dev=dev)
     yield from _worker_faults(draft)
     yield from _operator_faults(draft)
+    yield from _audit_faults(draft.audit)
     yield from _duplicates("rooms", "id", [room.table.id for room in draft.rooms if room.has("id")])
     for upstream in draft.upstreams.values():
         yield from _url_faults(draft.server, upstream)
@@ -89,6 +90,11 @@ def _server_faults(
             "whoever is trusted may forge the client's address, and with everybody trusted source rules, the host and "
             "https are what a client says they are"
         )
+
+
+def _audit_faults(audit: Checked[AuditTable]) -> Iterator[str]:
+    if audit.has("stream", "file") and audit.table.stream == 0 and audit.table.file is not None:
+        yield 'audit.file with audit.stream = "0B": allowed: a stream of "1MiB" or more, as it is Redis that numbers the events'
 
 
 def _is_same_port(one: tuple[str, int], other: tuple[str, int]) -> bool:

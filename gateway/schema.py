@@ -139,6 +139,24 @@ class TokensTable(Table):
     )
 
 
+class AuditTable(Table):
+    """[audit]: the record of what the rooms did, to be judged afterwards."""
+
+    stream: Annotated[
+        Size,
+        Field(
+            ge=0,
+            le=1_073_741_824,
+            multiple_of=1_048_576,
+            description=f'{notation.SIZE_ALLOWED}; whole MiB up to "1024MiB" for each room, "0B" for no record',
+        ),
+    ] = 16_777_216
+    file: FileName | None = Field(
+        None,
+        description="a file's name, relative to the folder of waitroom.toml; what this gateway causes is added to it",
+    )
+
+
 class OperatorTable(Table):
     """[[operators]]: who may use the operator port."""
 
@@ -241,4 +259,4 @@ class DefaultTable(Table):
     upstream: Name
 
 
-ROOT_TABLES = ("server", "redis", "tokens", "operators", "upstreams", "rooms", "default")
+ROOT_TABLES = ("server", "redis", "tokens", "audit", "operators", "upstreams", "rooms", "default")

@@ -50,6 +50,7 @@ class Process:
         rooms: Iterable[dict[str, Any]] = (ROOM,),
         upstream: dict[str, Any] | None = None,
         workers: int = 1,
+        is_recorded: bool = False,
     ) -> None:
         self.public, self.operator = public or free_port(), free_port()
         key = folder / "key.pem"
@@ -58,6 +59,9 @@ class Process:
         self.file = folder / f"waitroom-{self.public}.toml"
         tables = [table("upstreams.bank", {"urls": [bank_url]} | (upstream or {}))]
         tables += [table("[rooms]", room) for room in rooms]
+        self.record = folder / f"audit-{self.public}.jsonl"  # its own, beside the stream that all write to
+        if is_recorded:
+            tables.append(table("audit", {"file": str(self.record)}))
         self.file.write_text(f"""
 [server]
 public = "127.0.0.1:{self.public}"

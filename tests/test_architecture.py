@@ -51,6 +51,7 @@ LAYERS: list[set[str]] = [
     {"web", "drain"},
     {"instruments"},
     {"app", "workers"},
+    {"inquiry"},
     {"cli", "demo"},
     {"__main__"},
 ]

@@ -35,6 +35,7 @@ SECTION_11 = {
     "key_info": {"kid", "use"},
     "config_info": {"hash"},
     "config_reload_success": set(),
+    "audit_lost_total": {"room"},  # decision 0014
 }
 HISTOGRAMS = {"wait_seconds", "eta_error_ratio", "upstream_seconds", "request_seconds", "redis_seconds"}
 

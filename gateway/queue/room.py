@@ -16,6 +16,7 @@ from gateway.model import Admission, Code, Contact, Memory, Room, RoomSettings, 
 from gateway.queue.batching import Batcher
 from gateway.queue.claims import Claims
 from gateway.queue.clock import RedisClock
+from gateway.queue.record import Bypassed
 from gateway.queue.spent import Spent
 from gateway.queue.store import Healing, Reading, RoomStore
 from gateway.rules import pacing
@@ -30,9 +31,11 @@ RELEASES_READ: Final = 500  # what `read.lua` tells at once
 SPENT_MAX: Final = 200_000  # numbers this process saw spent, newest kept: what `heal` carries back
 CHANGE_TRIES: Final = 5
 TOUCH_WAITERS_MAX: Final = 15  # an admission has 16 requests in flight at most
+BY_FILE: Final = "(the file)"  # who changed the settings, in the record: no operator's name has a space
 CAUSE_S: Final = 300.0  # everybody has polled many times by then
 
 T = TypeVar("T")
+Change = Callable[[SettingsRecord], SettingsRecord]
 
 
 class RoomQueue:
@@ -53,6 +56,7 @@ class RoomQueue:
         self._check_ins = Batcher(store.check_in, owner, f"check-in {self.room.id}")
         self._entries = Batcher(store.enter, owner, f"enter {self.room.id}")
         self._leaves = Batcher(store.leave, owner, f"leave {self.room.id}")
+        self.bypassed = Bypassed(store)
         self._marks: set[int] = set()
         self._touches: dict[bytes, tuple[Touch, tuple[Callable[[int], None], ...]]] = {}
         self._revoked: dict[bytes, float] = {}  # id -> until when issued admissions are refused, Redis seconds
@@ -161,13 +165,9 @@ class RoomQueue:
         return left > 0
 
     async def change_settings(
-        self,
-        change: Callable[[SettingsRecord], SettingsRecord],
-        expected_version: int | None = None,
-        *,
-        names_stock: bool = False,
+        self, change: Change, expected_version: int | None = None, *, by: str = "", names_stock: bool = False
     ) -> SettingsRecord | None:
-        """Compute new settings from those stored and write them; None when `expected_version` is not in force.
+        """Compute new settings from those stored and write them; None when `expected_version` is not in force. `by`: who asked.
 
         `names_stock`: the change says what the stock is, so what the upstream reported is over, also at the same figure.
         """
@@ -178,7 +178,7 @@ class RoomQueue:
             changed = change(self.record)
             if not names_stock and (changed.base, changed.overrides) == (self.record.base, self.record.overrides):
                 return self.record
-            if await self._asking(self.store.write_settings(changed, names_stock=names_stock)):
+            if await self._asking(self.store.write_settings(changed, by=by, names_stock=names_stock)):
                 await self.census()
                 await self.read_board()
                 return self.record
@@ -191,12 +191,12 @@ class RoomQueue:
     async def publish(self) -> None:
         """Once after a start: what this gateway's file says becomes the base; overrides stand."""
         if not self._is_published:
-            await self.change_settings(lambda record: replace(record, base=self.base))
+            await self.change_settings(lambda record: replace(record, base=self.base), by=BY_FILE)
             self._is_published = True
 
-    async def reset(self, *, void_admissions: bool) -> tuple[int, int]:
+    async def reset(self, *, void_admissions: bool, by: str = "") -> tuple[int, int]:
         """The epoch in force now, and how many places and leases ended."""
-        return await self._asking(self.store.reset(void_admissions=void_admissions))
+        return await self._asking(self.store.reset(void_admissions=void_admissions, by=by))
 
     # --- the loops' part ------------------------------------------------------------------------------------------
 
@@ -266,6 +266,7 @@ class RoomQueue:
             # During a hold the census counts who is back; how many were there is what matters, should Redis be lost again.
             places=max(census.waiting, memory.places if is_counted else 0),
             admission_epoch=max(memory.admission_epoch, census.admission_epoch),
+            events=max(census.events, memory.events, self.store.newest_event),
             reported=census.reported or (memory.reported if is_untold else 0),
         )
 

@@ -18,9 +18,10 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
     **{name.upper(): (name,) for name in ("pace", "settings", "queue", "called", "door", "held", "active", "revoked")},
     "SEEN": ("seen:0", "seen:1", "seen:2"),
     "KEPT": ("kept:0", "kept:1", "kept:2"),
-    **{name.upper(): (name,) for name in ("spent", "board", "ranks", "arrivals", "entered")},
+    **{name.upper(): (name,) for name in ("spent", "board", "ranks", "arrivals", "entered", "audit")},
 }
 KEY_NAMES: Final = tuple(name for names in KEYS.values() for name in names)
+TELLS: Final = re.compile(r"\btell\(")
 NOT_STORED: Final = {"now"}  # of `p`: the time of this call
 
 
@@ -30,12 +31,16 @@ class Script:
     source: str
     sha: str
     keys: tuple[str, ...]  # of `KEY_NAMES`, as the source numbers them
+    tells: bool = (
+        False  # its answer comes in a pair: the event for the record, '' where nothing happened, and the answer
+    )
 
 
 def _load(name: str) -> Script:
     folder = files("gateway.queue") / "lua"
     source, keys = assemble(*((folder / f"{one}.lua").read_text() for one in ("root", name)))
-    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), keys)
+    sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    return Script(name, source, sha, keys, TELLS.search(source) is not None)
 
 
 def assemble(root: str, script: str) -> tuple[str, tuple[str, ...]]:
@@ -48,7 +53,13 @@ def assemble(root: str, script: str) -> tuple[str, tuple[str, ...]]:
     text = _reader("PACE", "p", text, "run") + _reader("SETTINGS", "s", text) + constants + text
     used = [name for name in KEYS if re.search(rf"\b{name}\b", text)]
     keys = tuple(key for name in used for key in KEYS[name])
-    return "".join(_local(name, keys.index(KEYS[name][0]) + 1) for name in used) + text, keys
+    text = "".join(_local(name, keys.index(KEYS[name][0]) + 1) for name in used) + text
+    return _answering_in_pairs(text) if TELLS.search(text) else text, keys
+
+
+def _answering_in_pairs(text: str) -> str:
+    """All of it in one function, whatever way it returns: what a closure shares with the outside costs each call."""
+    return f"local event = ''\nlocal function transition()\n{text}end\nlocal answer = transition()\nreturn {{event, answer}}\n"
 
 
 def _without_comments(source: str) -> str:
@@ -80,6 +91,6 @@ SCRIPTS: Final = {
     name: _load(name)
     for name in (
         *("checkin", "mark", "tick", "upkeep", "claim", "enter", "touch", "leave", "release"),
-        *("settings", "stock", "reset", "heal", "respend", "census", "read", "last"),
+        *("settings", "stock", "reset", "heal", "respend", "bypass", "census", "read", "last"),
     )
 }

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import sys
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from time import perf_counter
@@ -26,8 +26,10 @@ from gateway.queue.connect import Connection, Value
 from gateway.queue.scripts import SCRIPTS
 from gateway.rules import pacing
 from gateway.rules.board import FIELDS, Census
+from gateway.rules.events import Event, parse
 
 SCAN_MAX: Final = 500  # places a tick may look at, entries an upkeep may remove
+REFUSED: Final = b"!"  # before an event that is not in the stream
 UNCONFIRMED_US: Final = 30_000_000  # an instant entry's slot until its admission comes back
 
 
@@ -74,14 +76,24 @@ class Upkeep:
 class RoomStore:
     """The calls of one room. `on_call` is told each script and the seconds of its round trip.
 
+    `on_event`, where it is given, is told each event this process caused before the call that caused it answers; `on_refused`
+    the room of each that Redis would not keep (no right to XADD, another key in its place).
     `now_us` is for tests that own the clock; None takes the server's.
     """
 
     def __init__(
-        self, connection: Connection, room: Room, on_call: Callable[[str, float], None] = lambda _script, _s: None
+        self,
+        connection: Connection,
+        room: Room,
+        on_call: Callable[[str, float], None] = lambda _script, _s: None,
+        on_event: Callable[[str, Event], None] | None = None,
+        on_refused: Callable[[str], None] = lambda _room: None,
     ) -> None:
         self._connection = connection
         self._on_call = on_call
+        self._on_event = on_event
+        self._on_refused = on_refused
+        self.newest_event = 0  # of those this process caused: what `heal` must not fall behind
         self.room = room
         self._keys = {
             script.name: [f"waitroom:{{{room.id}}}:{name}" for name in script.keys] for script in SCRIPTS.values()
@@ -94,9 +106,21 @@ class RoomStore:
         started = perf_counter()
         reply = await self._connection.run(script.sha, script.source, self._keys[name], (now, *args))
         self._on_call(name, perf_counter() - started)
+        if script.tells:
+            told, reply = reply
+            if told:
+                self._note(told)
         if reply and reply[0] == b"unknown":
             raise Unknown(f"room {self.room.id}: this Redis does not know the room, or was replaced")
         return reply
+
+    def _note(self, told: bytes) -> None:
+        if told.startswith(REFUSED):
+            told = told[len(REFUSED) :]
+            self._on_refused(self.room.id)
+        self.newest_event = max(self.newest_event, int(told.split(b" ", 2)[1]))
+        if self._on_event is not None:
+            self._on_event(self.room.id, parse(told))
 
     async def check_in(self, contacts: Sequence[Contact]) -> list[Standing]:
         args: list[Value] = []
@@ -189,12 +213,12 @@ class RoomStore:
         limits |= {name: int(kept[name]) for name in limits if name in kept and name not in pacing.LIVE_LIMITS}
         return [part for pair in limits.items() for part in pair]
 
-    async def write_settings(self, record: SettingsRecord, *, names_stock: bool = False) -> bool:
-        """Write what was computed from `record.version`; False when somebody else wrote meanwhile.
+    async def write_settings(self, record: SettingsRecord, *, by: str = "", names_stock: bool = False) -> bool:
+        """Write what was computed from `record.version`; False when somebody else wrote meanwhile. `by`: for the record.
 
         `names_stock`: the operator's word on the stock, be it the same figure, ends what the upstream reported before.
         """
-        texts = (json.dumps(record.base), json.dumps(record.overrides), "1" if names_stock else "0")
+        texts = (json.dumps(record.base), json.dumps(record.overrides), "1" if names_stock else "0", by)
         code, _ = await self._run("settings", record.version, *texts, *self._limits(record))
         return bool(code == b"ok")
 
@@ -202,12 +226,12 @@ class RoomStore:
         """What an upstream has left; only an operator raises it again."""
         await self._run("stock", remaining)
 
-    async def reset(self, epoch: int | None = None, *, void_admissions: bool) -> tuple[int, int]:
+    async def reset(self, epoch: int | None = None, *, void_admissions: bool, by: str = "") -> tuple[int, int]:
         """Raise the epoch; answers the one in force, and how many places and leases that ended.
 
         With `epoch`, only from that one, so that a retry changes nothing.
         """
-        args = ("1" if void_admissions else "0", "" if epoch is None else epoch)
+        args = ("1" if void_admissions else "0", "" if epoch is None else epoch, by)
         _, raised, ended = await self._run("reset", *args)
         return raised, ended
 
@@ -215,6 +239,7 @@ class RoomStore:
         """Make the root whole from what this gateway knows; None when there was nothing to do."""
         known: list[Value] = [memory.epoch, memory.highest_number, memory.passed, memory.clock_us]
         known += [memory.active, memory.places, memory.admission_epoch, memory.reported, memory.sealed_us]
+        known.append(max(memory.events, self.newest_event))
         texts = (json.dumps(record.base), json.dumps(record.overrides))
         reply = await self._run("heal", *known, record.version, *texts, *self._limits(record))
         return None if reply[0] == b"whole" else Healing(reply[0].decode())
@@ -222,6 +247,10 @@ class RoomStore:
     async def last_write_us(self) -> int:
         """The stamp of the last script that wrote, whatever it was: data that end with it have lost nothing."""
         return int((await self._run("last"))[1])
+
+    async def tell_bypassed(self, counts: Mapping[str, int]) -> None:
+        """Requests let past the queue since the last time, by rule: for the record alone."""
+        await self._run("bypass", json.dumps(counts))
 
     async def respend(self, epoch: int, numbers: Sequence[int]) -> None:
         await self._run("respend", epoch, *numbers)

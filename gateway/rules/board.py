@@ -43,6 +43,7 @@ FIELDS: Final = (
         "admission_epoch",
         "release_seq",
         "heals",
+        "events",
         "reported",
     ),
     "ranks",
@@ -89,6 +90,7 @@ class Census:
     admission_epoch: int
     release_seq: int
     heals: int
+    events: int
     reported: int
     ranks: int
 

@@ -40,6 +40,7 @@ def limits(room: Room, settings: RoomSettings) -> dict[str, int]:
         "claim_window": room.claim_window_s * 1_000_000,
         "absence_max": room.absence_max_s * 1_000_000,
         "waiting_max": room.waiting_max,
+        "audit": room.audit_bytes,
         "opens_at": (room.opens_at_s or 0) * 1_000_000,
         "closes_at": (room.closes_at_s or 0) * 1_000_000,
     }

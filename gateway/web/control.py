@@ -51,16 +51,16 @@ class Control:
         return replace(queue.record, base=base)
 
     async def write_settings(
-        self, room_id: str, version: int, overrides: dict[str, Any], *, names_stock: bool
+        self, room_id: str, version: int, overrides: dict[str, Any], *, by: str, names_stock: bool
     ) -> SettingsRecord | None:
         queue = self._desks[room_id].queue
         change = partial(replace, overrides=overrides)
-        written = await queue.change_settings(change, version, names_stock=names_stock)
+        written = await queue.change_settings(change, version, by=by, names_stock=names_stock)
         return None if written is None else await self.read_settings(room_id)
 
-    async def reset(self, room_id: str, *, void_admissions: bool) -> int:
+    async def reset(self, room_id: str, *, void_admissions: bool, by: str) -> int:
         desk = self._desks[room_id]
-        epoch, ended = await desk.queue.reset(void_admissions=void_admissions)
+        epoch, ended = await desk.queue.reset(void_admissions=void_admissions, by=by)
         desk.events.reset(room_id, ended)
         return epoch
 

@@ -146,6 +146,7 @@ class Gate:
                 return Kind.UNPROTECTED, await self._send(request, self._plan(request, upstream))
             case routes.Bypassed(room, rule):
                 self._events.bypassed(room.id, rule.name)
+                self._desks[room.id].queue.bypassed.note(rule.name)
                 plan = self._plan(request, room.upstream, room)
                 return Kind.BYPASSED, await self._send(request, plan)
             case routes.Ours(rest):

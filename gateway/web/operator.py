@@ -48,7 +48,7 @@ class Rooms(Protocol):
     `summary`, `stock_in_force` (the lower of what operators set and the upstream reported) and `board` answer from memory,
     `read_settings` from Redis. `write_settings` writes overrides that were computed from the record of that version; it
     answers the new record, or None when somebody else wrote meanwhile. `names_stock` ends what the upstream reported.
-    `reset` answers the new epoch.
+    `reset` answers the new epoch. `by` is who asked, for the record.
     """
 
     def ids(self) -> Sequence[str]: ...
@@ -57,9 +57,9 @@ class Rooms(Protocol):
     def board(self, room_id: str) -> dict[str, Any]: ...
     async def read_settings(self, room_id: str) -> SettingsRecord: ...
     async def write_settings(
-        self, room_id: str, version: int, overrides: dict[str, Any], *, names_stock: bool
+        self, room_id: str, version: int, overrides: dict[str, Any], *, by: str, names_stock: bool
     ) -> SettingsRecord | None: ...
-    async def reset(self, room_id: str, *, void_admissions: bool) -> int: ...
+    async def reset(self, room_id: str, *, void_admissions: bool, by: str) -> int: ...
     async def report(self, room_id: str, remaining: int | None, released: Sequence[bytes]) -> None: ...
 
 
@@ -227,7 +227,9 @@ class OperatorPort:
             names_stock = isinstance(patch, dict) and "stock" in patch
             if overrides == before.overrides and not names_stock:
                 return self._room(room_id, before)
-            after = await self._rooms.write_settings(room_id, before.version, overrides, names_stock=names_stock)
+            after = await self._rooms.write_settings(
+                room_id, before.version, overrides, by=who.name, names_stock=names_stock
+            )
             if after is not None:
                 _log_change(who, room_id, before, after, {"stock"} if names_stock else set())
                 return self._room(room_id, after)
@@ -239,7 +241,7 @@ class OperatorPort:
             return Problem(
                 422, 'Allowed: {"admissions": true or false}: whether those inside lose their admission too.'
             )
-        epoch = await self._rooms.reset(room_id, void_admissions=voids)
+        epoch = await self._rooms.reset(room_id, void_admissions=voids, by=who.name)
         log.warning("room_reset", extra={"who": who.name, "room": room_id, "admissions": voids, "epoch": epoch})
         return _json({"room": room_id, "epoch": epoch})
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 from base64 import urlsafe_b64decode
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -25,6 +25,7 @@ from gateway.tasks import Owner
 from tests.faults.estate import GRACE_S, MAIN, SHUT, Estate, LeaseWatch, Reader, key
 from tests.faults.ledger import Ledger
 from tests.faults.people import Crowd, Journey, patient
+from tests.faults.records import Record, check_record, record_of
 from tests.web.gatewayfixture import NAVIGATION, until
 
 PEOPLE: Final = 10_000
@@ -72,6 +73,7 @@ class Course:
     strangers: list[Reader] = field(default_factory=list)
     passers_by: list[Reader] = field(default_factory=list)
     not_counted: int = 0  # the last entries, which nobody is left to know of
+    is_record_whole: bool = True  # False: a server dies, and with it what it has told nobody
     cuts_allowed: bool = False  # a gateway dies: its requests in flight may be cut
 
     @property
@@ -157,9 +159,26 @@ async def reckon(course: Course) -> None:
     await settings_are_kept(course, ledger)
     nobody_notices(course, ledger)
     ledger.check(9, "entries that nobody vouched for", len(people), ["unsigned"] * ("" in people))
+    await record_is_kept(course, ledger, [subject for subject in people if subject])
     said = [gateway.log.read_text() for gateway in course.estate.gateways]
     ledger.check(11, "gateways without a fault of their own", len(said), [text for text in said if "Traceback" in text])
     ledger.settle()
+
+
+async def record_is_kept(course: Course, ledger: Ledger, subjects: Sequence[str]) -> None:
+    """What was written down meanwhile, by the checker that operators have."""
+    files = [gateway.record for gateway in course.estate.gateways]
+
+    def read() -> list[Record]:
+        client = course.estate.admin()
+        try:
+            return [record_of(client, room, files) for room in (MAIN, SHUT)]
+        finally:
+            client.close()
+
+    main, shut = await asyncio.to_thread(read)
+    print(f"the record: {main.said()}; of the paused room: {shut.said()}")  # noqa: T201  shown with a failure
+    check_record(ledger, main, subjects, is_whole=course.is_record_whole, others=[shut])
 
 
 def door_is_never_too_wide(course: Course, ledger: Ledger) -> None:

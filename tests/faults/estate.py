@@ -165,11 +165,9 @@ async def open_estate(
     bank_key.chmod(0o600)
     upstream = {"signing_key_file": str(bank_key), "max_in_flight": 500}
     async with open_bank(folder, bank_key) as bank_url:
+        options: dict[str, Any] = {"workers": workers, "grace": f"{GRACE_S}s", "is_recorded": True}
         made = [
-            Process(
-                folder, redis_url, bank_url, rooms=tables(), upstream=upstream, workers=workers, grace=f"{GRACE_S}s"
-            )
-            for _ in range(gateways)
+            Process(folder, redis_url, bank_url, rooms=tables(), upstream=upstream, **options) for _ in range(gateways)
         ]
         prepare(made)
         async with running(*made) as http, Balancer(*made) as balancer:

@@ -23,8 +23,10 @@ import redis
 
 from gateway.demo.entrylog import Entry, read_entries
 from gateway.demo.figures import overtaken_at_door, promise_one_excess
+from gateway.rules.audit import Verdict
 from tests.conftest import RedisServer, free_port, redis_server
 from tests.faults.people import Crowd
+from tests.faults.records import record_of
 from tests.serving import DEADLINE_S, ROOM, Balancer, Process, running
 
 FILES_WANTED: Final = 20_000
@@ -83,6 +85,16 @@ class Scene:
         ways_s = [one.monotonic_s - granted[one.subject] for one in self.entries() if one.subject in granted]
         return max(ways_s) - min(ways_s)
 
+    def assert_record(self, *, is_whole: bool) -> None:
+        """Promises 1 to 4 by what was written down; `is_whole`: this Redis lost nothing, so nothing is missing."""
+        with redis.Redis(unix_socket_path=str(self.redis.socket)) as client:
+            record = record_of(client, "cashout", [gateway.record for gateway in self.gateways])
+        print(f"the record: {record.said()}")  # noqa: T201  shown with a failure
+        assert [str(one) for one in record.judged.violations] == []
+        assert record.judged.conflicts == []
+        assert record.unknown(entry.subject for entry in self.entries()) == []
+        assert record.judged.verdict is Verdict.KEPT or not is_whole
+
     def assert_one_entry_each(self, crowd: Crowd) -> None:
         """Promise 4: nobody has two places or two entries, whatever was lost and asked again; promise 9: all were vouched for."""
         entries = self.entries()
@@ -118,7 +130,10 @@ async def open_scene(folder: Path, *, rate_s: int, burst: int, gateways: int = 3
     )
     try:
         async with open_bank(folder, key) as bank_url:
-            made = [Process(folder, server.url, bank_url, rooms=[table], upstream=upstream) for _ in range(gateways)]
+            made = [
+                Process(folder, server.url, bank_url, rooms=[table], upstream=upstream, is_recorded=True)
+                for _ in range(gateways)
+            ]
             async with running(*made), Balancer(*made) as balancer:
                 yield Scene(server, folder / "bank", made, balancer, rate_s, burst)
     finally:

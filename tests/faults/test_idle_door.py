@@ -44,6 +44,7 @@ async def test_a_crowd_of_leavers_no_shows_sleepers_and_hidden_tabs_leaves_no_do
             scene.assert_rate()
             scene.assert_one_entry_each(crowd)
             scene.assert_order(crowd)
+            scene.assert_record(is_whole=True)
 
 
 def test_the_measure_sees_a_door_that_stood_idle() -> None:

@@ -57,4 +57,5 @@ async def test_one_of_three_gateways_dies_again_and_again(tmp_path: Path) -> Non
             scene.assert_rate()
             scene.assert_one_entry_each(crowd)
             scene.assert_order(crowd)
+            scene.assert_record(is_whole=True)
             assert crowd.grown == []

@@ -44,6 +44,7 @@ async def half_served(folder: Path, plans: Sequence[Plan]) -> AsyncIterator[tupl
         scene.assert_rate()
         scene.assert_one_entry_each(crowd)
         scene.assert_order(crowd)
+        scene.assert_record(is_whole=False)
 
 
 class Insider:

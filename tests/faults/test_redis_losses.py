@@ -72,6 +72,7 @@ async def test_the_server_and_its_disk_are_gone_and_the_gateways_live(tmp_path: 
         course_on(server, tmp_path, ledger, "total loss, gateways alive") as course,
     ):
         course.come_late()
+        course.is_record_whole = False
         await asyncio.to_thread(lose_everything, server)
         await asyncio.sleep(3)
         await asyncio.to_thread(server.start)
@@ -164,7 +165,7 @@ async def test_gateways_and_redis_come_back_empty_with_their_state_files(tmp_pat
         serving(DISK) as server,
         course_on(server, tmp_path, ledger, "gateways and Redis lost at once") as course,
     ):
-        course.cuts_allowed = True
+        course.cuts_allowed, course.is_record_whole = True, False
         estate = course.estate
         await asyncio.sleep(5.5)  # a state file is at most 5 s old
         course.not_counted = 6 * RATE_S  # so are the figures in it

@@ -160,9 +160,10 @@ EVENTS = {
 
 
 def walk(connection: DirectConnection, seed: int, steps: int) -> Twin:
-    """A seeded walk through everything that may happen to a room, compared at every step."""
+    """A seeded walk through everything that may happen to a room, compared at every step, and audited in the end."""
     random = Random(seed)
     walker = Walker(Twin(connection), random)
     for event in random.choices(list(EVENTS), list(EVENTS.values()), k=steps):
         event(walker)
+    walker.twin.audit()
     return walker.twin

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.model import Rate
+from gateway.queue.record import read_stream
+from gateway.rules.audit import Verdict, check
 from tests.conftest import RedisServer, make_room
 from tests.simulation.crowd import Crowd, DirectConnection
 
@@ -41,6 +43,11 @@ async def assert_served(
 
     for window in (0.1, 1, 10, 60):
         assert crowd.worst_excess(window, rate) <= burst, f"promise 1 over {window} s"
+    judged = check(await read_stream(direct, room.id))
+    assert [str(one) for one in judged.violations] == [], "promises 1 to 4, by the record"
+    assert judged.verdict is Verdict.KEPT
+    if judged.first == 1:  # a long one has been cut at its old end
+        assert sum(judged.entries.values()) == len(crowd.entries)
     assert crowd.worst_share(window_s, rate) >= 0.97, "promise 6"
     numbers = [entry.number for entry in crowd.entries]
     assert len(set(numbers)) == len(numbers), "promise 4"

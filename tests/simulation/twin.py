@@ -8,7 +8,10 @@ from itertools import count
 from typing import Any, Final, TypeVar
 
 from gateway.model import ClaimTry, Code, Contact, Memory, Rate, Room, RoomSettings, SettingsRecord, Touch
+from gateway.queue.record import read_stream
 from gateway.queue.store import RoomStore
+from gateway.rules.audit import Judged, Verdict, check
+from gateway.rules.events import Event
 from gateway.rules.pacing import as_document
 from tests.conftest import make_room
 from tests.simulation.crowd import DirectConnection
@@ -57,11 +60,15 @@ class Twin:
         settings = RoomSettings(Rate(5, "s"), 3, 8)
         fields = {"session_s": SESSION_S, "absence_max_s": ABSENCE_S, "claim_window_s": 60}
         self.room: Room = replace(make_room(f"twin-{next(_rooms)}"), settings=settings, **fields)  # type: ignore[arg-type]
-        self.stores = [RoomStore(connection, self.room) for _ in range(GATEWAYS)]
+        self.told: list[Event] = []  # what the gateways' files would have, also through a loss of Redis
+        self.stores = [RoomStore(connection, self.room, on_event=self._hear) for _ in range(GATEWAYS)]
         self.model = Model(settings, SESSION_S * 1_000_000, ABSENCE_S * 1_000_000, START_US, History())
         self.tickets: dict[int, list[tuple[int, int]]] = {visitor: [] for visitor in range(VISITORS)}
         self._set_clock(START_US)
         now(self.stores[0].heal(Memory(), self._record(0)))
+
+    def _hear(self, _room: str, event: Event) -> None:
+        self.told.append(event)
 
     def _record(self, version: int) -> SettingsRecord:
         return SettingsRecord(version, as_document(self.model.settings), {})
@@ -174,7 +181,8 @@ class Twin:
 
     def change(self, which: int, *, is_lost: bool = False) -> None:
         settings = replace(self.model.settings, **SETTINGS[which])
-        record = SettingsRecord(self.model.version, as_document(settings), {})
+        overrides = as_document(settings)  # an operator's words, beside a file that says what held before
+        record = SettingsRecord(self.model.version, as_document(self.model.settings), overrides)
         self._wake()
         assert now(self.stores[0].write_settings(record))
         if is_lost:
@@ -193,7 +201,8 @@ class Twin:
         """Redis loses everything; a gateway heals it with what it knows and carries the spent numbers back."""
         model = self.model
         active = sum(end > model.clock for end in model.leases.values()) + self._known_ghosts()
-        memory = Memory(model.epoch, model.next - 1, model.passed, model.clock, active, model.above())
+        events = max(store.newest_event for store in self.stores)  # as the last board had told
+        memory = Memory(model.epoch, model.next - 1, model.passed, model.clock, active, model.above(), events=events)
         self.connection.delete(f"waitroom:{{{self.room.id}}}:*")
         proves = model.next > 1 or model.epoch > 1
         assert now(self.stores[2].heal(memory, self._record(model.version)))
@@ -248,6 +257,16 @@ class Twin:
         source = "return redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')"
         rows = now(self.connection.run("0" * 40, source, [self._key("queue")], []))
         return {rows[i]: int(rows[i + 1]) for i in range(0, len(rows), 2)}
+
+    def audit(self) -> Judged:
+        """The record is whole, says that promises 1 to 4 were kept, and the stream still has the end of it."""
+        judged, stream = check(self.told), now(read_stream(self.connection, self.room.id))
+        assert not judged.violations, str(judged.violations[0])
+        assert judged.verdict is Verdict.KEPT, f"events are missing: {judged.gaps}"
+        assert stream == self.told[len(self.told) - len(stream) :], (
+            "the stream tells another story than the gateways were told"
+        )
+        return judged
 
     def compare(self) -> None:
         """The places are the model's, one for each key, and none of them is spent."""

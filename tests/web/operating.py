@@ -65,7 +65,7 @@ class MemoryRooms:
         return self.records[room_id]
 
     async def write_settings(
-        self, room_id: str, version: int, overrides: dict[str, Any], *, names_stock: bool
+        self, room_id: str, version: int, overrides: dict[str, Any], *, by: str, names_stock: bool
     ) -> SettingsRecord | None:
         self._ask()
         record = self.records[room_id]
@@ -81,7 +81,7 @@ class MemoryRooms:
             self.reported.pop(room_id, None)
         return self.records[room_id]
 
-    async def reset(self, room_id: str, *, void_admissions: bool) -> int:
+    async def reset(self, room_id: str, *, void_admissions: bool, by: str) -> int:
         self._ask()
         self.epochs[room_id] = self.epochs.get(room_id, 1) + 1
         if void_admissions:

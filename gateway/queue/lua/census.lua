@@ -28,7 +28,8 @@ local row = {'reason', reason, 'permits', whole(permits), 'kappa', whole((p.flow
   'rate', whole(math.min(p.rate, s.rate)), 'stock', whole(s.stock), 'reported', whole(s.reported), 'now', whole(p.now)}
 call('HSET', BOARD, 'epoch', p.epoch, 'next', p.next, 'passed', p.passed, 'clock', p.clock, 'present', p.present, 'entries', p.entries,
   'instants', p.instants, 'calls', p.calls, 'no_shows', p.no_shows, 'lapsed', p.lapsed, 'left', p.left, 'expired', p.expired, 'joins', p.joins,
-  'admission_epoch', p.admission_epoch, 'release_seq', p.release_seq, 'heals', p.heals)
+  'admission_epoch', p.admission_epoch, 'release_seq', p.release_seq, 'heals', p.heals, 'events', math.max(0, math.abs(p.event) - 1))
+if p.event > 0 then trim_record(s) end
 if p.clock >= p.ranks_due then
   p.ranks_due = p.clock + (waiting > 10000 and SECOND or 250000)
   local ranks, rank = {whole(p.board), whole(p.next), whole(p.passed)}, 100

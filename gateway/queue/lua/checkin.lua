@@ -38,8 +38,7 @@ local function find(id, number, epoch, place, lease)
   local held, left_us = tonumber(seated[id] or place or ''), lease and lease_left(p, id, lease)
   if held and (held <= number or is_spent(number)) then return stand(id, held) end
   if left_us or is_spent(number) then return push(answer, left_us and 'admitted' or 'ended', number, left_us or 0) end
-  if held then push(replaced, held) end -- the older ticket of this id wins; the newer number is used up
-  seated[id] = number
+  if held then push(replaced, held) end; seated[id] = number -- the older ticket of this id wins; the newer number is used up
   return push(seats, number, id) and stand(id, number)
 end
 for n, id in ipairs(ids) do
@@ -48,7 +47,7 @@ for n, id in ipairs(ids) do
   if number then find(id, tonumber(number), tonumber(epoch), places[n], leases[n]) else join(id, what, places[n], leases[n]) end
 end
 if (#seats > 0 and is_refused(QUEUE, unpack(seats))) or (#arrivals > 0 and is_refused(ARRIVALS, 'LT', unpack(arrivals))) then
-  p.next, p.joins, replaced = first, joins, {}
+  p.next, p.joins, replaced, seats = first, joins, {}, {}
   for i = 2, #answer, 3 do if answer[i] >= first and answer[i - 1] ~= 'ahead' then answer[i - 1], answer[i], answer[i + 1] = 'full', 0, 0 end end
 end
 begin_writes()
@@ -56,5 +55,6 @@ if #recalled > 0 then call('ZADD', CALLED, 'NX', unpack(recalled)) end
 mark_new(p, first, p.next - 1)
 for _, number in ipairs(replaced) do spend(p, number) end
 for _, number in ipairs(marks) do if number < p.next then mark(p, number) end end
-save(p, 'next', 'joins')
+if #seats + #recalled > 0 then tell_joins(p, first, ids, seats, recalled, replaced) end
+save(p, 'next', 'joins', 'event')
 return {p.epoch, answer}

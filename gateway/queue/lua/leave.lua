@@ -3,7 +3,7 @@
 -- Returns for each: the number of the place, or 0 when it was not there any more.  Cost: 5 us each.
 local p = read_root()
 if not p then return {'unknown'} end
-local answer = {}
+local answer, places, tickets, names = {}, {}, {}, {}
 begin_writes()
 for i = 2, #ARGV, 3 do
   local id, number, epoch = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
@@ -15,9 +15,11 @@ for i = 2, #ARGV, 3 do
     if held then remove(p, id, held) end
     call('ZREM', CALLED, id); call('ZREM', DOOR, id); call('ZREM', HELD, id)
     p.left = p.left + 1
+    push(places, held or number); push(tickets, number); push(names, id)
     answer[#answer + 1] = held or number
   end
   call('ZREM', ARRIVALS, id)
 end
-save(p, 'left')
+if #names > 0 then tell(p, 'leave', listed(places, tickets), names) end
+save(p, 'left', 'event')
 return answer

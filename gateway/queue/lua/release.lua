@@ -5,7 +5,7 @@
 -- retry finds the admission ended and leaves alone what was entered since.
 local p = read_root()
 if not p then return {'unknown'} end
-local freed = 0
+local freed, names = 0, {}
 begin_writes()
 for i = 2, #ARGV, 2 do
   local id, entered, released = ARGV[i], tonumber(ARGV[i + 1]), tonumber(call('ZSCORE', REVOKED, ARGV[i]) or '')
@@ -18,7 +18,9 @@ for i = 2, #ARGV, 2 do
     p.release_seq = math.max(p.release_seq + 1, p.now, since)
     call('ZADD', REVOKED, whole(p.release_seq), id)
     freed = freed + had
+    push(names, id)
   end
 end
-save(p, 'release_seq', 'ghost')
+if #names > 0 then tell(p, 'release', listed({freed}), names) end
+save(p, 'release_seq', 'ghost', 'event')
 return {'ok', freed}

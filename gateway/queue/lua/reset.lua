@@ -1,6 +1,6 @@
 -- Starts the room anew: every ticket of an older epoch is void; numbers go on, so none is ever given twice.
 -- ARGV  1 time, 2 '1' to void the admissions too, 3 the epoch this was asked in, or '' for whichever is in force
---       (with an epoch, a retry finds it raised and does nothing)
+--       (with an epoch, a retry finds it raised and does nothing), 4 who asked
 -- Returns: 'ok', the epoch now, places and leases ended by it.  Cost: 60 us; the memory is freed by the server's own thread.
 local p = read_root()
 if not p then return {'unknown'} end
@@ -16,5 +16,6 @@ if ARGV[2] == '1' then
   call('UNLINK', ACTIVE, ENTERED)
   p.admission_epoch, p.ghost = p.epoch, 0
 end
-save(p, 'epoch', 'passed', 'recovering', 'reseat_goal', 'swept', 'shows', 'matured', 'admission_epoch', 'ghost')
+tell(p, 'reset', listed({ARGV[2], ended, p.passed}) .. ARGV[4])
+save(p, 'epoch', 'passed', 'recovering', 'reseat_goal', 'swept', 'shows', 'matured', 'admission_epoch', 'ghost', 'event')
 return {'ok', p.epoch, ended}

@@ -1,7 +1,7 @@
 -- What all transitions share: the root of the room, and its arithmetic. `scripts.py` puts of this before each script what it calls,
 -- and before that the keys it names, with `read_pace` and `read_settings`, which read the fields it names (p.passed, s.burst).
 -- KEYS  those of these that are named, in this order: pace, settings, queue, called, door, held, active, revoked, seen:0..2, kept:0..2,
---       spent, board, ranks, arrivals, entered
+--       spent, board, ranks, arrivals, entered, audit
 -- ARGV  1 time in microseconds, or '' for the server's own
 -- Returns nothing itself.  Cost: 20 us: INFO server 3.5 us, TIME 1.5 us, two HMGET 8 us, save 4 us, the functions themselves 1 us.
 local UNIT, SECOND, SEEN_MODULUS = 3600000000, 1000000, 8388608
@@ -35,13 +35,61 @@ end
 local function begin_writes() call('PERSIST', PACE) end
 local function save(p, ...)
   local row, names = {'clock', p.clock, 'at', p.at, 'credit', p.credit, 'steady', p.steady, 'present', p.present}, {...}
-  for i, name in ipairs(names) do row[9 + 2 * i], row[10 + 2 * i] = name, whole(p[name]) end
+  for i, name in ipairs(names) do
+    local value = p[name]
+    row[9 + 2 * i], row[10 + 2 * i] = name, value % 1 == 0 and value or whole(value) -- the call writes whole numbers as they are
+  end
   call('HSET', PACE, unpack(row))
 end
 local function push(list, a, b, c) -- one to three values; returns true, so that an answer can be the end of a function
   local n = #list
   list[n + 1], list[n + 2], list[n + 3] = a, b, c
   return true
+end
+-- The number of the last event of the record that is there, where the root that counts them is gone.
+local function last_event()
+  local last = redis.pcall('XREVRANGE', AUDIT, '+', '-', 'COUNT', 1)[1]
+  return tonumber(string.match(last and last[1] or '0', '^%d+'))
+end
+-- Figures and lists of whole numbers as an event has them, each ended by ';'.
+local function listed(...)
+  local parts = {...}
+  for i, list in ipairs(parts) do parts[i] = list[1] and table.concat(list, ' ') or '' end
+  parts[#parts + 1] = ''
+  return table.concat(parts, ';')
+end
+-- One event of the room's record, at most one a call: kind, number, Redis' time, the room's clock, epoch, then what `rules/events.py`
+-- has for the kind. `p.event` is the number of the next one, below 1 where no record is kept; it is the event's id in the stream,
+-- so a missing one shows. What cannot be written ('!') stops no room. `event` goes along with the answer (`scripts.py`).
+local function tell(p, kind, body, a, b, c, d)
+  if p.event < 1 then return end
+  local ids, others = a and table.concat(a) or '', b and table.concat(b) or ''
+  if c then others = others .. table.concat(c) .. (d and table.concat(d) or '') end
+  event = string.format('%s %d %d %d %d ', kind, p.event, p.now, p.clock, p.epoch) .. body .. ids .. others
+  if type(redis.pcall('XADD', AUDIT, p.event, 'e', event)) == 'table' then event = '!' .. event end
+  p.event = p.event + 1
+end
+-- Tells of joins: `seats` are number and id in turn, of newcomers (numbers from `first` on) and of those seated again,
+-- `recalled` time and id. Where the whole batch is new, which is what a flood is, `ids` says it all.
+local function tell_joins(p, first, ids, seats, recalled, replaced)
+  local count = p.next - first
+  if count == #ids then return tell(p, 'join', string.format('%d %d;;;', first, count), ids) end
+  local new, back, numbers = {}, {}, {}
+  for i = 1, #seats, 2 do
+    local is_new = seats[i] >= first
+    push(is_new and new or back, seats[i + 1])
+    if not is_new then push(numbers, seats[i]) end
+  end
+  for i = 2, #recalled, 2 do push(back, recalled[i]) end
+  tell(p, 'join', listed({first, count}, numbers, replaced), new, back)
+end
+-- Cuts the oldest off the record where it takes more than `s.audit` bytes: whole nodes of the stream, of 4 KiB or an event each. Where
+-- MEMORY is forbidden an event counts as 256 bytes.
+local function trim_record(s)
+  local length, used = redis.pcall('XLEN', AUDIT), redis.pcall('MEMORY', 'USAGE', AUDIT)
+  if type(length) == 'table' then return end
+  if type(used) ~= 'number' then used = 256 * length end
+  if used > s.audit then redis.pcall('XTRIM', AUDIT, 'MAXLEN', '~', math.floor(length * s.audit / used)) end
 end
 local function is_refused(key, ...) return type(redis.pcall('ZADD', key, ...)) == 'table' end
 -- When an entry made now counts from, in us: tokens know whole seconds, and the second in which an id was released is over for it.
@@ -94,7 +142,7 @@ local function active_count(p)
   local ghosts = p.clock < p.ghost_until and p.ghost or 0
   return call('ZCOUNT', ACTIVE, '(' .. whole(p.clock), '+inf') + ghosts
 end
--- How many may enter now, and what holds the others: the strict meter of promise 1 and the cap of promise 2.
+-- How many may enter now, what holds the others, and the slots taken if that was counted: the meter of promise 1, the cap of promise 2.
 local function openings(p, s)
   if p.clock < p.recovering then return 0, 'recovering' end
   if s.paused == 1 then return 0, 'paused' end
@@ -103,7 +151,7 @@ local function openings(p, s)
   local active, permits, reason = active_count(p), math.floor(p.credit / UNIT), 'rate'
   if s.active_max - active < permits then permits, reason = s.active_max - active, 'cap' end
   if s.stock >= 0 and s.stock - active < permits then permits, reason = s.stock - active, 'stock' end
-  return math.max(0, permits), reason
+  return math.max(0, permits), reason, active
 end
 -- Calls of the last two seconds that have not led to a claim yet, from a ring of half-second buckets.
 local function young_calls(p)

@@ -5,6 +5,9 @@ local p, s = read_root()
 if not p then return {'unknown'} end
 begin_writes()
 local left = tonumber(ARGV[2])
-if s.reported == 0 or left < s.reported - 1 then call('HSET', SETTINGS, 'reported', whole(left + 1)) end
-save(p)
+if s.reported == 0 or left < s.reported - 1 then
+  call('HSET', SETTINGS, 'reported', whole(left + 1))
+  tell(p, 'stock', left .. ';')
+end
+save(p, 'event')
 return {'ok', s.stock < 0 and left or math.min(s.stock, left)}

@@ -33,13 +33,13 @@ if s.stock >= 0 then want = math.min(want, s.stock - active_count(p) - held - yo
 if ARGV[3] == '1' or reason == 'recovering' or reason == 'scheduled' or reason == 'closed' then want = 0 end
 -- Nobody is absent until two whole slices of uninterrupted ticks lie behind.
 local is_steady = p.slice - math.ceil(p.steady / (60 * SECOND)) >= 2
-local limit, calls, looked = math.min(tonumber(ARGV[2]), math.max(1, 2 * want)), {}, 0 -- half of them absent is rare, and costs another step
+local limit, calls, looked, before, numbers = math.min(tonumber(ARGV[2]), math.max(1, 2 * want)), {}, 0, p.passed, {} -- half of them absent is rare, and costs another step
 if want > 0 then
   local places = call('ZRANGEBYSCORE', QUEUE, '(' .. whole(p.passed), '+inf', 'WITHSCORES', 'LIMIT', 0, limit)
   for i = 1, #places, 2 do
     if #calls >= 2 * want then break end
     if not is_steady or is_present(p, tonumber(places[i + 1])) then
-      push(calls, p.clock, places[i])
+      push(calls, p.clock, places[i]); push(numbers, places[i + 1])
     end
     p.passed, looked = tonumber(places[i + 1]), looked + 1
   end
@@ -50,5 +50,6 @@ end
 p.calls, p.walked = p.calls + #calls / 2, p.walked + looked
 local is_cut_off = looked == limit and #calls < 2 * want
 p.tick_due = is_cut_off and p.clock or p.clock + 100000
-save(p, 'bucket', 'shows', 'matured', 'cut', 'passed', 'calls', 'walked', 'tick_due')
+if p.passed > before then tell(p, 'call', listed({before, p.passed, looked}, numbers)) end
+save(p, 'bucket', 'shows', 'matured', 'cut', 'passed', 'calls', 'walked', 'tick_due', 'event')
 return {'ok', p.tick_due - p.clock, #calls / 2, looked - #calls / 2}

@@ -5,18 +5,18 @@
 local p, s = read_root()
 if not p then return {'unknown'} end
 begin_writes()
-local limit, is_more, lapsed, no_shows, expired = tonumber(ARGV[2]), 0, p.lapsed, p.no_shows, p.expired
+local limit, is_more, lapsed, no_shows, expired, first = tonumber(ARGV[2]), 0, p.lapsed, p.no_shows, p.expired, p.next
+local ends, absent, seated, away = {}, {}, {}, {} -- what the record is told
 local function trim(key, before_us, also)
-  local gone = call('ZRANGEBYSCORE', key, '-inf', whole(before_us), 'LIMIT', 0, limit)
+  local rows, gone = call('ZRANGEBYSCORE', key, '-inf', whole(before_us), 'WITHSCORES', 'LIMIT', 0, limit), {}
+  for i = 1, #rows, 2 do push(gone, rows[i]); if key == ACTIVE then push(ends, rows[i + 1]) end end
   for _, set in ipairs(#gone > 0 and {key, also} or {}) do call('ZREM', set, unpack(gone)) end
   if #gone == limit then is_more = 1 end
-  return #gone
+  return gone
 end
 -- A cut counts at once, a raise in steps of 1.26 every 6 s: the crowd called at the old rate must reach the door first.
 if p.rate > s.rate then p.rate = s.rate end
-if p.rate < s.rate and p.clock - p.rate_at >= 6 * SECOND then
-  p.rate, p.rate_at = math.min(s.rate, math.ceil(p.rate * 1.26)), p.clock
-end
+if p.rate < s.rate and p.clock - p.rate_at >= 6 * SECOND then p.rate, p.rate_at = math.min(s.rate, math.ceil(p.rate * 1.26)), p.clock end
 local slice, generation = math.floor(p.clock / (60 * SECOND)), math.floor(p.clock / s.absence_max)
 for i = math.max(p.slice + 1, slice - 2), slice do call('UNLINK', SEEN[i % 3]) end
 for i = math.max(p.generation + 1, generation - 2), generation do call('UNLINK', KEPT[i % 3]) end
@@ -24,11 +24,11 @@ if p.generation ~= generation then p.swept = 0 end
 if slice > p.slice + 1 then p.steady = p.clock end -- nobody rolled them meanwhile: marks of two slices lie in one
 if slice > p.slice then p.present = slice - p.slice == 1 and call('BITCOUNT', SEEN[p.slice % 3]) or 0 end
 p.slice, p.generation = slice, generation
-p.lapsed = p.lapsed + trim(ACTIVE, p.clock, ENTERED)
+local over, gone = trim(ACTIVE, p.clock, ENTERED), trim(HELD, p.clock - 2 * SECOND, DOOR)
+p.lapsed = p.lapsed + #over
 local unclaimed = call('ZRANGEBYSCORE', CALLED, '-inf', whole(p.clock - s.claim_window), 'WITHSCORES', 'LIMIT', 0, limit)
 for i = 2, #unclaimed, 2 do if tonumber(unclaimed[i]) % 1 == 0 then p.no_shows = p.no_shows + 1 end end -- .5: came back, not called
 trim(CALLED, p.clock - s.claim_window)
-trim(HELD, p.clock - 2 * SECOND, DOOR)
 trim(REVOKED, p.now - s.session - 120 * SECOND)
 -- Passed places: unheard of in this generation and the last one, by a walk from the lowest number that starts anew each generation.
 if generation - math.ceil(p.steady / s.absence_max) >= 2 then
@@ -36,8 +36,8 @@ if generation - math.ceil(p.steady / s.absence_max) >= 2 then
   for i = 1, #places, 2 do
     local number, bit = tonumber(places[i + 1]), places[i + 1] % SEEN_MODULUS
     if call('GETBIT', KEPT[generation % 3], bit) + call('GETBIT', KEPT[(generation - 1) % 3], bit) == 0 then
-      remove(p, places[i], number)
-      p.expired = p.expired + 1
+      remove(p, places[i], number); p.expired = p.expired + 1
+      push(absent, places[i + 1]); push(away, places[i])
     end
     p.swept = number
   end
@@ -49,12 +49,12 @@ if p.recovering <= p.clock then
   local waiting = call('ZRANGE', ARRIVALS, 0, limit - 1)
   for _, id in ipairs(waiting) do
     if not call('ZSCORE', QUEUE, id) and not lease_left(p, id) then
-      call('ZADD', QUEUE, whole(p.next), id)
-      mark(p, p.next)
+      call('ZADD', QUEUE, whole(p.next), id); mark(p, p.next); push(seated, id)
       p.next, p.joins = p.next + 1, p.joins + 1
     end
   end
   if #waiting > 0 then call('ZREM', ARRIVALS, unpack(waiting)); is_more = 1 end
 end
-save(p, 'rate', 'rate_at', 'slice', 'generation', 'swept', 'lapsed', 'no_shows', 'expired', 'recovering', 'next', 'joins')
+if #seated + #over + #away + #gone > 0 then tell(p, 'upkeep', listed({first, #seated}, ends, absent), seated, over, away, gone) end
+save(p, 'rate', 'rate_at', 'slice', 'generation', 'swept', 'lapsed', 'no_shows', 'expired', 'recovering', 'next', 'joins', 'event')
 return {'ok', is_more, p.lapsed - lapsed, p.no_shows - no_shows, p.expired - expired}

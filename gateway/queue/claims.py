@@ -55,7 +55,9 @@ class Claims:
         held = self._held.get(ticket.id)
         if held is None:
             if len(self._held) >= HELD_MAX:
-                return Standing(Code.HELD, ticket.number, reason="busy")
+                return Standing(
+                    Code.WAITING, ticket.number
+                )  # the door is not asked: the board knows whether it is called
             held = self._held[ticket.id] = _Held(ticket, self._monotonic() + hold_s(ticket.id))
         future: asyncio.Future[Standing] = asyncio.get_running_loop().create_future()
         held.waiters.append(future)
@@ -114,9 +116,14 @@ class Claims:
 
     def _expire(self, now_s: float) -> None:
         for held in [held for held in self._held.values() if now_s >= held.until_s]:
-            reason = "upstream" if self.is_shut else held.last.reason if held.last else "redis"
-            self._resolve(held, Standing(Code.HELD, held.ticket.number, reason=reason))
+            self._resolve(held, self._unanswered(held))
             self._gone.append(withdrawal(held.ticket))  # the door must not keep a permit for who is told to come again
+
+    def _unanswered(self, held: _Held) -> Standing:
+        """What is known of a claim whose hold ends. One that the door was never asked for may not even be called."""
+        if held.last is None:
+            return Standing(Code.WAITING, held.ticket.number)
+        return Standing(Code.HELD, held.ticket.number, reason="upstream" if self.is_shut else held.last.reason)
 
     def _resolve(self, held: _Held, standing: Standing) -> None:
         self._held.pop(held.ticket.id, None)

@@ -301,16 +301,16 @@ class RoomQueue:
         return freed
 
     async def flush_releases(self) -> None:
-        """Send the releases and the stock that upstreams told of. What fails is sent again."""
-        while self._releases:
+        """Send what upstreams told of, a release never before the stock that came with it; what fails is sent again."""
+        while self._releases or self._remaining is not None:
             batch = dict(islice(self._releases.items(), MARKS_MAX))
-            self._freed += await self._asking(self.store.release(list(batch), list(batch.values())))
+            if (remaining := self._remaining) is not None:
+                await self._asking(self.store.lower_stock(remaining))
+                self._remaining = None if self._remaining == remaining else self._remaining
+            self._freed += await self._asking(self.store.release(list(batch), list(batch.values()))) if batch else 0
             for one, entered_at_s in batch.items():  # not before: `_may_ask_for` looks here
                 if self._releases.get(one) == entered_at_s:
                     del self._releases[one]
-        if (remaining := self._remaining) is not None:
-            await self._asking(self.store.lower_stock(remaining))
-            self._remaining = None if self._remaining == remaining else self._remaining
 
     async def flush_marks(self) -> None:
         """Send the marks and touches gathered since the last time; what fails is sent again."""

@@ -111,13 +111,16 @@ class Shown:
 
     def least(self, epoch: int, number: int, position: int) -> int:
         """The position to tell: this one, or the last one told where that was less."""
-        row = number % self._rows
-        if self._numbers[row] == number and epoch == self._epoch:
-            told = self._positions[row]
-            if told <= position:
-                return told
+        told = self.told(epoch, number)
+        if told is not None and told <= position:
+            return told
         self.tell(epoch, number, position)
         return position
+
+    def told(self, epoch: int, number: int) -> int | None:
+        """The last position told of it; None where this process remembers none."""
+        row = number % self._rows
+        return self._positions[row] if self._numbers[row] == number and epoch == self._epoch else None
 
     def tell(self, epoch: int, number: int, position: int) -> None:
         """This position, whatever was told before. Numbers of a newer epoch are other places; an older one is over."""

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from gateway.model import Admission, Cause, Code, RoomState, Standing, Ticket, VisitorState
 from gateway.rules import policy
-from gateway.rules.board import Board
 from gateway.web.desk import Desk
 
 PUBLIC_RANKS_MAX: Final = 64
@@ -44,7 +43,7 @@ def waiting_place(
     """
     room_state, board = desk.room_state(), desk.queue.board
     number = standing.number if standing is not None and standing.number else ticket.number if ticket else 0
-    position, state = _position(board, ticket, standing, number)
+    position, state = _position(desk, ticket, standing, number)
     cause = None
     if ticket is not None and number and position is not None and state is VisitorState.WAITING:
         position, cause = _never_grow(desk, ticket.epoch, number, position)
@@ -120,7 +119,7 @@ def message(desk: Desk) -> dict[str, Any] | None:
 
 
 def _position(
-    board: Board | None, ticket: Ticket | None, standing: Standing | None, number: int
+    desk: Desk, ticket: Ticket | None, standing: Standing | None, number: int
 ) -> tuple[int | None, VisitorState]:
     """Place among those who wait, None where none is known, and whether it was called."""
     if standing is not None:
@@ -131,10 +130,13 @@ def _position(
                 return standing.detail + 1, VisitorState.WAITING
             case _:
                 return None, VisitorState.WAITING
+    board = desk.queue.board
     if board is None or number == 0 or ticket is None or ticket.epoch != board.census.epoch:
         return None, VisitorState.WAITING
     if number <= board.census.passed:
         return 0, VisitorState.CALLED
+    if number >= board.ranks.next_number:  # newer than the board: the place of its last one would be too good
+        return desk.shown.told(ticket.epoch, number), VisitorState.WAITING
     return board.position(number), VisitorState.WAITING
 
 

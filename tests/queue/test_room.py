@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,41 @@ async def test_who_comes_back_right_after_a_release_enters_anew(
         house.bank.headers = {}
     await visitor.enter(room, "k" * 22)
     assert (await visitor.get(f"/{room.id}/")).status == 200
+
+
+async def test_a_slot_is_never_free_while_what_was_sold_in_it_counts_as_left(
+    open_house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Section 8: an upstream that reports what is left as it sells is never oversold, whenever its answers arrive."""
+    monkeypatch.setattr("gateway.drain.RELEASES_S", 60.0)  # the loop does not get to it
+    room = protecting("sold", stock=100)
+    queue = (await open_house(room)).queue(room)
+    lower_stock, release = queue.store.lower_stock, queue.store.release
+    left, released = 100, 0
+
+    def sell(one: int) -> None:
+        queue.note_remaining(99 - one)
+        queue.release_soon(one.to_bytes(16, "big"), 0)
+
+    async def tell(remaining: int) -> None:
+        nonlocal left
+        if remaining > 90:
+            sell(100 - remaining)  # one more answer arrives meanwhile
+        await lower_stock(remaining)
+        left = remaining
+
+    async def free(ids: Sequence[bytes], entered_at_s: Sequence[int]) -> int:
+        nonlocal released
+        released += len(ids)
+        assert left + released <= 100
+        freed: int = await release(ids, entered_at_s)
+        return freed
+
+    monkeypatch.setattr(queue.store, "lower_stock", tell)
+    monkeypatch.setattr(queue.store, "release", free)
+    sell(0)
+    await queue.flush_releases()
+    assert (left, released) == (90, 10)
 
 
 async def test_those_whom_a_reset_ends_are_counted(open_house: OpenHouse) -> None:

@@ -87,6 +87,25 @@ async def test_a_claim_before_the_turn_is_told_to_come_back(open_house: OpenHous
     assert not early.cookies
 
 
+async def test_a_claim_of_a_place_newer_than_the_board_is_told_what_its_join_was(open_house: OpenHouse) -> None:
+    """Section 6: a board answers for the numbers it knows. Told the place of its last one, a script that claims at once would
+    see its position grow at the next gateway.
+    """
+    room = protecting("claim", drain_rate=SHUT, burst=2)
+    house = await open_house(room)
+    for _ in range(20):
+        await house.visitor().join(room)
+    await until(lambda: house.queue(room).board.knows(20, 1))
+    unknown = 0
+    for _ in range(30):
+        visitor = house.visitor()
+        joined = (await visitor.join(room)).json
+        unknown += not house.queue(room).board.knows(joined["number"], 1)
+        told = (await visitor.claim(room)).json["position"]
+        assert told == joined["position"]
+    assert unknown > 0
+
+
 async def test_a_claim_that_the_door_refuses_is_held_and_keeps_its_turn(
     open_house: OpenHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +127,23 @@ async def test_a_claim_that_the_door_refuses_is_held_and_keeps_its_turn(
     if answer.status == 202:
         answer = await visitor.claim(room)
     assert answer.status == 200
+
+
+async def test_a_claim_before_the_turn_is_not_called_because_the_bank_is_down(
+    open_house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Section 4: while the upstream takes nobody, claims wait here, and the door, which knows who was called, is not asked."""
+    monkeypatch.setattr("gateway.queue.claims.HOLD_S", (0.2, 0.2))
+    room = protecting("down", drain_rate=SHUT, burst=2)
+    house = await open_house(room)
+    visitors = [house.visitor() for _ in range(40)]
+    for visitor in visitors:
+        await visitor.join(room)
+    await until(lambda: house.queue(room).board.knows(40, 1))
+    monkeypatch.setattr("gateway.web.upstream.Upstreams.is_healthy", lambda _self, _name: False)
+    await until(lambda: house.queue(room).claims.is_shut)
+    told = [(await visitor.claim(room)).json for visitor in (visitors[0], visitors[-1])]
+    assert [(each["state"], each["position"] == 0) for each in told] == [("called", True), ("waiting", False)]
 
 
 async def test_a_claim_that_is_broken_off_gives_its_turn_at_the_door_back(open_house: OpenHouse) -> None:

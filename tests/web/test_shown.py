@@ -11,6 +11,7 @@ def test_a_position_that_was_told_never_grows() -> None:
     assert [shown.least(1, 7, position) for position in (30, 32, 29, 31)] == [30, 30, 29, 29]
     shown.tell(1, 7, 40)
     assert shown.least(1, 7, 50) == 40
+    assert (shown.told(1, 7), shown.told(2, 7), shown.told(1, 8)) == (40, None, None)
     assert shown.least(1, 8, 50) == 50, "another number is another place"
 
 

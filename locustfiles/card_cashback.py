@@ -4,10 +4,9 @@ Against the demo: `make demo` in one terminal, and when its own crowd is through
 
     locust -f locustfiles/card_cashback.py --headless -t 10m
 
-The demo bank has neither cash-back nor card payments. By default the crowd is sent to its cash-out, which is protected,
-and its balance, which is not, stands for the payments: both share the bank's eight workers. For a bank that has them:
-`--host`, `--room`, `--entry`, `--pay-path` and `--pay-form` for the promotion, `--beside` for a GET that has nothing to
-do with it and is in no room.
+At the demo bank the cash-back and ordinary card payments, which are in no room, share eight workers. For another bank:
+`--host`, `--room`, `--entry`, `--pay-path` and `--pay-form` for the promotion, `--beside` and `--beside-form` for what has
+nothing to do with it.
 
 It shows what ordinary customers meet meanwhile: the row `beside`, five of them asking once a second, its p99 and its
 failures, to be compared with a run at `--crowd 0`. Send the crowd to the bank itself (`--host` without the gateway) to
@@ -38,8 +37,9 @@ from locustfiles.wire import Route
 INCIDENT = Incident(
     CARD_CASHBACK,
     0.5,
-    Route("point-cashout", "/points/cashout/", "/points/cashout/pay", "payout={key}&points=1"),
-    beside="/balance",
+    Route("card-cashback", "/cashback/", "/cashback/claim", "claim={key}"),
+    beside="/payments",
+    beside_form="won=4500",
 )
 # People at tills with their phones: in and out, and many who give it up.
 shares({Patient: 16, PaysAndGoes: 30, App: 24, Reloader: 8, FiveTabs: 2, Leaver: 14, Sleeper: 5, Hammer: 1})

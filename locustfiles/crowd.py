@@ -19,6 +19,7 @@ import time
 from collections import defaultdict, deque
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any, ClassVar, Final
 from weakref import WeakKeyDictionary
 
@@ -30,14 +31,16 @@ from locust.runners import WORKER_REPORT_INTERVAL, MasterRunner, WorkerRunner
 from locust.stats import CSV_STATS_INTERVAL_SEC
 
 from gateway.demo.figures import DoorPass
-from gateway.demo.options import number
+from gateway.demo.options import SEED_MAX, file_to_write, number, web_address, whole
 from locustfiles.curves import Curve
 from locustfiles.figures import Count, Figures, Lost, Wait, last_words
+from locustfiles.record import HELD, Asked, Record, Visit
 from locustfiles.waiting import Outcome
 from locustfiles.wire import Route
 
 PASSES_MAX: Final = 100_000  # of each machine, the newest; 100 bytes each
 LAG_EVERY_S: Final = 0.05
+FLUSH_EVERY_S: Final = 1.0
 SPAWN_RATE_MIN: Final = 1.0  # Locust takes no less
 ARRIVE_WITHIN_S: Final = 1.0  # a tick of the shape: those of the next second are started now, and wait their part of it
 LAST_ROWS_S: Final = 2 * CSV_STATS_INTERVAL_SEC  # a runner that quits writes nothing any more, and hardly waits for
@@ -52,7 +55,8 @@ class Incident:
     curve: Curve
     crowd: float
     route: Route
-    beside: str = ""  # a route that the crowd has nothing to do with, asked by ordinary customers
+    beside: str = "/balance"  # a route that the crowd has nothing to do with, asked by ordinary customers
+    beside_form: str = ""  # what they send there
 
 
 @dataclass(slots=True)
@@ -70,6 +74,8 @@ class Book:
         self._environment = environment
         self._own = Door()
         self.doors: defaultdict[str, Door] = defaultdict(Door)  # by machine
+        self._record: Record | None = None
+        self._visitors = 0
 
     def count(self, name: str) -> None:
         self._environment.stats.get(name, "VISIT").log(0, 0)
@@ -79,6 +85,29 @@ class Book:
 
     def passed(self, seen: DoorPass) -> None:
         self._own.passes.append(seen)
+
+    def keep_record(self, path: Path) -> None:
+        self._record = Record(path)
+
+    def began(self, at_s: float) -> None:
+        if self._record is not None:
+            self._record.began(at_s)
+
+    def asked(self, request: Asked) -> None:
+        if self._record is not None:
+            self._record.asked(request)
+
+    def visited(self, visit: Visit) -> None:
+        if self._record is not None:
+            self._record.visited(visit)
+
+    def next_random(self) -> Random:
+        """The next visitor's own. With `--seed`, the same for the same visitor of the same process."""
+        self._visitors += 1
+        seed = _options(self._environment).seed
+        # Without: from the system, as processes that are forked begin with the same state of the shared one.
+        process = getattr(self._environment.runner, "worker_index", 0)
+        return Random() if seed is None else Random(f"{seed} {process} {self._visitors}")
 
     def fault(self, name: Count, sentence: str) -> None:
         """Counted, and told among Locust's failures, so that the run ends with exit code 1."""
@@ -125,6 +154,16 @@ class Book:
             lag_s=max((door.lag_s for door in self.doors.values()), default=0.0),
         )
 
+    def close_record(self) -> None:
+        record, self._record = self._record, None
+        if record is not None:
+            record.close()
+
+    def keep_flushing(self) -> None:
+        while self._record is not None:
+            self._record.flush()
+            gevent.sleep(FLUSH_EVERY_S)
+
     def watch_lag(self) -> None:
         while True:
             due_s = time.monotonic() + LAG_EVERY_S
@@ -151,14 +190,18 @@ class Arrivals(LoadTestShape):
         assert self.runner is not None
         curve, options = self.incident.curve, _options(self.runner.environment)
         now_s: float = self.get_run_time()
-        is_through = now_s > curve.ends_s + THROUGH_AFTER_S and book_of(self.runner.environment).under_way() <= 0
+        day_s = max(0.0, now_s + ARRIVE_WITHIN_S - options.quiet) * options.pace
+        is_through = (
+            now_s - options.quiet > curve.ends_s / options.pace + THROUGH_AFTER_S
+            and book_of(self.runner.environment).under_way() <= 0
+        )
         if is_through or (options.run_time and now_s >= options.run_time):
             self.runner.stop()
             gevent.sleep(LAST_REPORTS_S if isinstance(self.runner, MasterRunner) else LAST_ROWS_S)
             return None
         # Customers beside the crowd are there before it.
         customers = sum(kind.fixed_count for kind in self.runner.user_classes)
-        come = customers + curve.arrived_by(now_s + ARRIVE_WITHIN_S, options.crowd)
+        come = customers + curve.arrived_by(day_s, options.crowd)
         return come, max(SPAWN_RATE_MIN, come - self.runner.target_user_count)
 
 
@@ -171,7 +214,9 @@ def stage(incident: Incident) -> None:
 
     @events.init.add_listener
     def watch(environment: Environment, **_: Any) -> None:
-        gevent.spawn(book_of(environment).watch_lag)
+        book = book_of(environment)
+        gevent.spawn(book.watch_lag)
+        _keep_record(environment, book, _options(environment).record)
 
     @events.test_start.add_listener
     def open_book(environment: Environment) -> None:
@@ -179,6 +224,7 @@ def stage(incident: Incident) -> None:
 
     @events.quitting.add_listener
     def close_book(environment: Environment) -> None:
+        book_of(environment).close_record()
         if not isinstance(environment.runner, WorkerRunner):
             _tell(book_of(environment).figures(), _options(environment).csv_prefix)
 
@@ -193,13 +239,39 @@ def stage(incident: Incident) -> None:
             book.take_over(data["door"])
 
 
+def _keep_record(environment: Environment, book: Book, path: Path | None) -> None:
+    if path is None:
+        return
+    book.keep_record(path)
+    gevent.spawn(book.keep_flushing)
+
+    @environment.events.test_start.add_listener
+    def began(environment: Environment) -> None:
+        if not isinstance(environment.runner, WorkerRunner):
+            book.began(time.monotonic() + _options(environment).quiet)
+
+    @environment.events.request.add_listener
+    def note(name: str, response_time: float, response: Any, exception: Exception | None, **_: Any) -> None:
+        is_held = (response.headers or {}).get("waitroom-state") == "waiting"
+        result = HELD if is_held or response.status_code == 403 else ""
+        if exception is not None:
+            result = f"{response.status_code}" if response.status_code else type(exception).__name__
+        book.asked(Asked(round(time.monotonic(), 3), name, result, round(response_time, 1)))
+
+
 def route_of(environment: Environment) -> Route:
     options = _options(environment)
     return Route(options.room, options.entry, options.pay_path, options.pay_form)
 
 
-def beside_of(environment: Environment) -> str:
-    return str(_options(environment).beside)
+def beside_of(environment: Environment) -> tuple[str, str]:
+    """The route that ordinary customers ask, '' for none, and the form they send there, '' for a GET."""
+    options = _options(environment)
+    return options.beside, options.beside_form
+
+
+def hosts_of(environment: Environment, first: str) -> tuple[str, ...]:
+    return (first, *_options(environment).also)
 
 
 def _options(environment: Environment) -> argparse.Namespace:
@@ -216,16 +288,37 @@ def _add_options(parser: LocustArgumentParser, incident: Incident) -> None:
         default=incident.crowd,
         help=f"what share of the {incident.curve.visitors:,} who came is sent (%(default)s)",
     )
+    parser.add_argument(
+        "--pace", type=number(1, 10_000), default=1.0, help="how often faster than the day the curve runs (%(default)g)"
+    )
+    parser.add_argument(
+        "--quiet",
+        type=number(0, 3_600),
+        default=0.0,
+        help="seconds of ordinary customers alone before it (%(default)g)",
+    )
     parser.add_argument("--room", default=route.room, help="the room's id (%(default)s)")
     parser.add_argument("--entry", default=route.entry, help="the protected page they come for (%(default)s)")
     parser.add_argument("--pay-path", default=route.pay_path, help="where its form goes; '' for none (%(default)s)")
     parser.add_argument(
         "--pay-form", default=route.pay_form, help="the form's fields, {key} for a key that pays once (%(default)s)"
     )
-    if incident.beside:
-        parser.add_argument(
-            "--beside", default=incident.beside, help="the route that ordinary customers ask (%(default)s)"
-        )
+    parser.add_argument(
+        "--beside", default=incident.beside, help="the route that ordinary customers ask; '' for none (%(default)s)"
+    )
+    parser.add_argument(
+        "--beside-form", default=incident.beside_form, help="the form they send there; '' for a GET (%(default)s)"
+    )
+    parser.add_argument(
+        "--also",
+        type=web_address,
+        action="append",
+        default=[],
+        metavar="URL",
+        help="one more gateway: requests go to it and to --host in turn; may be repeated",
+    )
+    parser.add_argument("--record", type=file_to_write, metavar="FILE", help="every request and visit, a line each")
+    parser.add_argument("--seed", type=whole(0, SEED_MAX), help="the same tempers again (none: new ones)")
 
 
 def _tell(figures: Figures, csv_prefix: str | None) -> None:

@@ -2,8 +2,9 @@
 
 What the press told of the outages is a total and an hour, not a curve. The totals are those figures, or an assumption
 that is named; the shapes are assumptions: a flash at an announced second, a rumour that spreads and dies down, an
-opening hour with hours of work behind it. Time is never scaled: `--crowd` makes the crowd smaller, not faster, and a
-run that is cut short (`-t`) has seen the beginning.
+opening hour with hours of work behind it. `--crowd` makes the crowd smaller, not faster; a run that is cut short (`-t`)
+has seen the beginning. `--pace` lets the curve's hours pass faster: with as much less of the crowd, as many come in a
+second as on the day. What people do, from a look at the page to giving up, takes the time it takes.
 """
 
 from __future__ import annotations

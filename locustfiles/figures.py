@@ -62,6 +62,7 @@ class Place:
     seat: Seat
     position: int | None = None
     is_stale: bool = False
+    as_of: str = ""
 
     def note(self, status: Mapping[str, Any]) -> Lost | None:
         """What is wrong with this status, after those before it (promises 4 and 5)."""
@@ -73,9 +74,12 @@ class Place:
             if had not in {None, number}:
                 self.position = position if isinstance(position, int) else None
                 return Lost.NUMBER
-        if not isinstance(position, int):
+        # Gateways read the board at moments of their own: who asks the next one within a quarter of a second may see an
+        # older picture after a newer one. All stamps are of one form, so that they sort as text.
+        as_of = str(status.get("as_of") or "")
+        if not isinstance(position, int) or as_of < self.as_of:
             return None
-        self.position = position
+        self.position, self.as_of = position, as_of
         # Between two stale answers it may grow: gateways last heard from Redis at different moments.
         is_judged = was is not None and not status.get("cause") and not (was_stale and self.is_stale)
         return Lost.POSITION if is_judged and was is not None and position > was else None

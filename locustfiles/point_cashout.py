@@ -13,14 +13,25 @@ how near that is to what they were told, for hours if you let it. At the default
 minute, and never fewer than 7: the demo's door lets 40 in.
 
 It cannot show promise 1: that needs the bank's own log (`make demo` does it). It does not know the hour: `opens_at` of
-the room is for you to set. Nor are 11 card companies behind it, only the one bank.
+the room is for you to set, as `make replay` does. Nor are 11 card companies behind it, only the one bank.
 """
 
 from __future__ import annotations
 
 from locustfiles.crowd import Arrivals, Incident, stage
 from locustfiles.curves import POINT_CASHOUT
-from locustfiles.visitors import App, FiveTabs, Hammer, Leaver, Patient, PaysAndGoes, Reloader, Sleeper, shares
+from locustfiles.visitors import (
+    App,
+    Customer,
+    FiveTabs,
+    Hammer,
+    Leaver,
+    Patient,
+    PaysAndGoes,
+    Reloader,
+    Sleeper,
+    shares,
+)
 from locustfiles.wire import Route
 
 INCIDENT = Incident(
@@ -29,6 +40,8 @@ INCIDENT = Incident(
 # Half of them came by the app; it went on for hours, so that people left, slept and came back.
 shares({Patient: 22, PaysAndGoes: 8, App: 40, Reloader: 6, FiveTabs: 4, Leaver: 10, Sleeper: 8, Hammer: 2})
 stage(INCIDENT)
+
+__all__ = ["Customer"]  # beside the crowd
 
 
 class PointCashout(Arrivals):

@@ -2,35 +2,44 @@
 
 Against the demo: `make demo` in one terminal, and when its own crowd is through, in another
 
-    waitroom rooms point-cashout --set stock=500
     locust -f locustfiles/special_deposit.py --headless
 
-The demo bank has no deposit offer. By default this crowd is sent to its cash-out, and the stock above stands for the
-10,000 deposits: the gateway shuts its door by it, but only a bank that lowers it (`Waitroom-Remaining` in its answers)
-sells out. For a bank that has the offer: `--host`, `--room`, `--entry`, `--pay-path`, `--pay-form`. It must answer the
-entry page to GET, take the form as a POST, pay each key once, and refuse when nothing is left.
+The demo bank has 1,000 deposits and says with each answer what is left (`Waitroom-Remaining`): the gateway shuts its
+door by it. For another bank: `--host`, `--room`, `--entry`, `--pay-path`, `--pay-form`. It must answer the entry page to
+GET, take the form as a POST, sell each key or customer one, and refuse with 409 when nothing is left.
 
 It shows a flash of all comers: at the default share (0.0002) 2,000 in a minute, 140 of them in the first second; that
 scripts and five tabs gain nothing (compare the rows `until entry, Hammer` and `until entry, Patient`); that who comes
 too late is told so (`turned away`); and whom it saw overtaken at the door.
 
 It cannot show the order of everyone: it knows only the claims it made itself. Nor that nothing is oversold: ask the
-bank. The share cannot go near 1 from a few machines: 700,000 arrivals in a second are for paper.
+bank, as `make replay` does. The share cannot go near 1 from a few machines: 700,000 arrivals in a second are for paper.
 """
 
 from __future__ import annotations
 
 from locustfiles.crowd import Arrivals, Incident, stage
 from locustfiles.curves import SPECIAL_DEPOSIT
-from locustfiles.visitors import App, FiveTabs, Hammer, Leaver, Patient, PaysAndGoes, Reloader, Sleeper, shares
+from locustfiles.visitors import (
+    App,
+    Customer,
+    FiveTabs,
+    Hammer,
+    Leaver,
+    Patient,
+    PaysAndGoes,
+    Reloader,
+    Sleeper,
+    shares,
+)
 from locustfiles.wire import Route
 
-INCIDENT = Incident(
-    SPECIAL_DEPOSIT, 0.0002, Route("point-cashout", "/points/cashout/", "/points/cashout/pay", "payout={key}&points=1")
-)
+INCIDENT = Incident(SPECIAL_DEPOSIT, 0.0002, Route("special-deposit", "/deposit/", "/deposit/apply", "apply={key}"))
 # Everybody wants to be first: more tabs, more reloading, more scripts, and nobody looks around.
 shares({Patient: 20, PaysAndGoes: 25, App: 20, Reloader: 12, FiveTabs: 10, Leaver: 6, Sleeper: 2, Hammer: 5})
 stage(INCIDENT)
+
+__all__ = ["Customer"]  # beside the crowd
 
 
 class SpecialDeposit(Arrivals):

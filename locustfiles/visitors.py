@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from random import Random
+from itertools import cycle
 from typing import ClassVar, Final
 
 import gevent
@@ -20,8 +20,9 @@ from locust import FastHttpUser, task
 from locust.env import Environment
 
 from gateway.demo.figures import DoorPass
-from locustfiles.crowd import ARRIVE_WITHIN_S, beside_of, book_of, route_of
+from locustfiles.crowd import ARRIVE_WITHIN_S, beside_of, book_of, hosts_of, route_of
 from locustfiles.figures import Admission, Count, Lost, Place, Seat, Told, Wait, told_by
+from locustfiles.record import Visit
 from locustfiles.waiting import (
     Answer,
     Claim,
@@ -37,7 +38,7 @@ from locustfiles.waiting import (
     is_expected,
     next_step,
 )
-from locustfiles.wire import Wire
+from locustfiles.wire import FORM_BODY, Wire
 
 TRIES: Final = 12  # failures in a row after which the most patient gives up: about four minutes
 ROUNDS_MAX: Final = 5  # an admission may lapse before it is used; who loses it five times is not unlucky
@@ -58,23 +59,39 @@ class Visitor(FastHttpUser):
     is_punctual: ClassVar[bool] = True  # its wait can be held against what it was told
     views: ClassVar[Range] = (0, 2)  # further looks at the page before paying
     think_s: ClassVar[Range] = (1.0, 5.0)
+    patience_s: ClassVar[Range] = (5.0, 10.0)  # looks at a page that does not come, and reloads it
+    again_s: ClassVar[Range] = (1.0, 4.0)  # looks at an error in place of the page, and reloads it
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        self.random = Random()  # its own: processes that are forked begin with the same state of the shared one
         self.book = book_of(environment)
-        self.wire = Wire(self.client, route_of(environment), is_app=self.is_app)
+        self.random = self.book.next_random()
+        self.wire = Wire(
+            self.client,
+            route_of(environment),
+            is_app=self.is_app,
+            hosts=hosts_of(environment, self.host),
+            patience_s=self.random.uniform(*self.patience_s),
+        )
         self.pays = bool(route_of(environment).pay_path)
         self.admission = Admission()
         self.seat = Seat()
         self.arrived_s = 0.0
         self.told: Told | None = None
+        self.visit_seen = Visit(type(self).__name__, 0.0)
 
     @task
     def visit(self) -> None:
         gevent.sleep(self.random.uniform(0, ARRIVE_WITHIN_S))
         self.book.count(Count.ARRIVED)
-        self.book.count(self.live())
+        seen = self.visit_seen
+        seen.arrived_s = time.monotonic()
+        try:
+            outcome = self.live()
+            self.book.count(outcome)
+            seen.outcome, seen.ended_s = outcome, time.monotonic()
+        finally:  # also where the run ends first
+            self.book.visited(seen)
         self.wire.hang_up()
         self.client.cookiejar.clear()
         while True:  # till the run ends: see crowd.py
@@ -111,11 +128,17 @@ class Visitor(FastHttpUser):
             if misses >= TRIES:
                 return End(Outcome.GAVE_UP)
             self.note_status(place, step, answer, asked_s)
-            following = next_step(step, answer, backoff_s(misses, self.random.random()))
+            following = next_step(step, answer, self.pause_after(step, misses))
             if following == End(Outcome.LOST):
                 self.book.lost(Lost.OVER)
             step = self.habit(following)
         return step
+
+    def pause_after(self, failed: Request, misses: int) -> float:
+        """A page that failed is reloaded by hand; what the waiting page asks for backs off as it does."""
+        if isinstance(failed, Load):
+            return self.random.uniform(*self.again_s)
+        return backoff_s(misses, self.random.random())
 
     def ask(self, step: Request) -> Answer:
         asked_s = time.monotonic()
@@ -141,10 +164,13 @@ class Visitor(FastHttpUser):
         if is_grant and self.seat.number is not None and not self.seat.has_entered:
             self.seat.has_entered = True  # asked once more, by another tab or a script, it is told the same entry again
             self.book.passed(DoorPass(self.seat.number, asked_s, now_s))
+            if self.visit_seen.entered_s is None:
+                self.visit_seen.claimed_s, self.visit_seen.granted_s = asked_s, now_s
 
     def note_entry(self) -> None:
         now_s = time.monotonic()
         self.book.count(Count.ENTERED)
+        self.note_seen(now_s)
         for name in (Wait.UNTIL_ENTRY, f"{Wait.UNTIL_ENTRY}, {type(self).__name__}"):
             self.book.waited(name, now_s - self.arrived_s)
         if self.seat.number is None:
@@ -160,25 +186,36 @@ class Visitor(FastHttpUser):
             if since_s <= told_s:
                 self.book.count(name)
 
+    def note_seen(self, now_s: float) -> None:
+        seen = self.visit_seen
+        if seen.entered_s is not None:
+            return  # it came in again, after its admission had lapsed
+        seen.entered_s, seen.number = now_s, self.seat.number
+        if self.told is not None and self.is_punctual:
+            seen.told_s, seen.told_p50_s, seen.told_p90_s = self.told.at_s, self.told.p50_s, self.told.p90_s
+
     def shop(self) -> Outcome | None:
         """Look around and pay; None if the admission has lapsed meanwhile, and it has to come again."""
         for _ in range(self.random.randint(*map(round, self.views))):
             gevent.sleep(self.random.uniform(*self.think_s))
-            if self.ask(Load()).is_held:
-                return None
+            answer = self.ask(Load())
+            if answer.is_held or answer.is_over:
+                return None if answer.is_held else Outcome.TURNED_AWAY
         gevent.sleep(self.random.uniform(*self.think_s))
         return self.pay() if self.pays else Outcome.SERVED
 
     def pay(self) -> Outcome | None:
         payout_key = secrets.token_hex(16)  # the same in every try: it pays once
-        for misses in range(1, TRIES + 1):
+        for _ in range(TRIES):
             asked_s = time.monotonic()
             answer = self.wire.pay(payout_key)
             self.note_refusal(answer, asked_s)
             self.admission.note(answer, time.monotonic())
             if answer.is_held or answer.is_page:
                 return None if answer.is_held else Outcome.SERVED
-            gevent.sleep(backoff_s(misses, self.random.random()))
+            if answer.is_over:
+                return Outcome.TURNED_AWAY
+            gevent.sleep(max(answer.retry_after_s, self.random.uniform(*self.again_s)))
         return Outcome.GAVE_UP
 
 
@@ -273,12 +310,14 @@ class Hammer(Visitor):
     def habit(self, step: Step) -> Step:
         if isinstance(step, In | End | Join):
             return step
+        if self.seat.number is None:
+            return Load(self.every_s)  # no line was seen yet: nothing else can be asked for
         self.turn += 1
         return (Load, Claim, Poll)[self.turn % 3](self.every_s)
 
 
 class Customer(FastHttpUser):
-    """An ordinary customer beside the crowd, who asks for something else once a second."""
+    """An ordinary customer beside the crowd, who asks or pays for something else once a second."""
 
     fixed_count = 5
     host = Visitor.host
@@ -287,11 +326,16 @@ class Customer(FastHttpUser):
 
     @task
     def ask(self) -> None:
-        due_s = time.monotonic() + Random().uniform(0, self.every_s)
-        while True:
+        path, form = beside_of(self.environment)
+        hosts = cycle(hosts_of(self.environment, self.host))
+        headers = {"Accept": "application/json"} | (FORM_BODY if form else {})
+        due_s = time.monotonic() + book_of(self.environment).next_random().uniform(0, self.every_s)
+        while path:
             gevent.sleep(max(0.0, due_s - time.monotonic()))
-            self.client.get(beside_of(self.environment), name="beside", headers={"Accept": "application/json"})
+            method = "POST" if form else "GET"
+            self.client.request(method, next(hosts) + path, name="beside", headers=headers, data=form or None)
             due_s = max(due_s + self.every_s, time.monotonic())
+        gevent.sleep(STAND_STILL_S)
 
 
 def shares(weights: Mapping[type[Visitor], int]) -> None:

@@ -87,6 +87,16 @@ class Answer:
         return self.status == 503 and str(self.body.get("type", "")).endswith("room-full")
 
     @property
+    def is_early(self) -> bool:
+        """The bank's own answer before the hour: not open yet, look again."""
+        return self.status == 403 and "retry-after" in self.headers
+
+    @property
+    def is_over(self) -> bool:
+        """Sold out or closed, whether the bank says so or the gateway."""
+        return self.status == 409
+
+    @property
     def retry_after_s(self) -> float:
         text = self.headers.get("retry-after", "")
         return min(float(text), RETRY_AFTER_MAX_S) if text.isdecimal() else 0.0
@@ -97,7 +107,7 @@ def is_expected(done: Request, answer: Answer) -> bool:
     has_state = isinstance(answer.body.get("state"), str)
     match done:
         case Load():
-            return answer.is_page or answer.is_held
+            return answer.is_page or answer.is_held or answer.is_early or answer.is_over
         case Join():
             return (answer.status in {200, 201} and has_state) or answer.status in {409, 410} or answer.is_full
         case Poll():
@@ -109,15 +119,15 @@ def is_expected(done: Request, answer: Answer) -> bool:
 
 
 def next_step(done: Request, answer: Answer, backoff_s: float) -> Step:
-    """What the waiting page would do now; `backoff_s` is how long it waits where nothing was said."""
+    """What the waiting page would do now; `backoff_s` is how long it, or who reloads by hand, waits where nothing was said."""
     if not is_expected(done, answer):
         return replace(done, after_s=max(answer.retry_after_s, backoff_s))
     match done:
         case Load():
-            return In() if answer.is_page else Join()
+            return _after_page(answer, backoff_s)
         case Join() if answer.is_full:
             return Join(max(answer.retry_after_s, backoff_s))
-        case Join() if answer.status == 409:
+        case Join() if answer.is_over:
             return End(Outcome.TURNED_AWAY)
         case Join() | Poll() if answer.status == 410:
             return End(Outcome.LOST)
@@ -129,6 +139,14 @@ def next_step(done: Request, answer: Answer, backoff_s: float) -> Step:
             return _unless_over(Claim(answer.retry_after_s or CLAIM_AGAIN_S), answer)
         case _:
             return _as_told(answer)
+
+
+def _after_page(answer: Answer, again_s: float) -> Step:
+    if answer.is_over:
+        return End(Outcome.TURNED_AWAY)
+    if answer.is_early:
+        return Load(again_s)
+    return In() if answer.is_page else Join()
 
 
 def _as_told(status: Answer) -> Step:

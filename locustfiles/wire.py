@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any, Final, assert_never
 from urllib.parse import parse_qsl
 
+import gevent
 from locust.contrib.fasthttp import FastHttpSession, ResponseContextManager
 
 from locustfiles.waiting import Answer, Claim, Join, Load, Poll, Request, is_expected
@@ -29,10 +31,19 @@ class Route:
 class Wire:
     """One visitor's requests. Its client keeps its cookies, bank's and gateway's, as a browser does."""
 
-    def __init__(self, client: FastHttpSession, route: Route, *, is_app: bool) -> None:
+    def __init__(
+        self, client: FastHttpSession, route: Route, *, is_app: bool, hosts: Sequence[str], patience_s: float
+    ) -> None:
+        """Several `hosts` are asked in turn, as behind a balancer that knows no rooms.
+
+        `patience_s` is how long a person looks at a page that does not come before reloading it. What the waiting page
+        asks for by itself waits as long as the client's own deadline.
+        """
         self._client = client
         self._route = route
         self._is_app = is_app
+        self._hosts = cycle(hosts)
+        self._patience_s = patience_s
         self._tokens: dict[str, str] = {}
         self._key = ""
 
@@ -46,7 +57,7 @@ class Wire:
         ours = f"/_waitroom/{self._route.room}"
         match step:
             case Load():
-                answered = self._open("page", "GET", self._route.entry, self._navigation("none"))
+                answered = self._open_impatiently("page", "GET", self._route.entry, self._navigation("none"))
             case Join():
                 body = json.dumps({"key": self._key})
                 answered = self._open("join", "POST", f"{ours}/ticket", self._fetch() | JSON_BODY, body)
@@ -72,9 +83,9 @@ class Wire:
             form = json.dumps(dict(parse_qsl(form)))
         else:
             headers = self._navigation("same-origin") | FORM_BODY
-        with self._open("pay", "POST", self._route.pay_path, headers, form) as response:
+        with self._open_impatiently("pay", "POST", self._route.pay_path, headers, form) as response:
             answer = self._read(response)
-            if answer.is_page or answer.is_held:
+            if answer.is_page or answer.is_held or answer.is_over:
                 response.success()
             elif answer.status:
                 response.failure(f"status {answer.status}")
@@ -84,11 +95,19 @@ class Wire:
         """Close the connections; cookies and tokens stay."""
         self._client.client.close()
 
+    def _open_impatiently(
+        self, name: str, method: str, path: str, headers: Mapping[str, str], body: str | None = None
+    ) -> ResponseContextManager:
+        # Locust's client takes it for a timeout of the network: counts it, and closes the connection.
+        with gevent.Timeout(self._patience_s, TimeoutError("nobody waits that long")):
+            return self._open(name, method, path, headers, body)
+
     def _open(
         self, name: str, method: str, path: str, headers: Mapping[str, str], body: str | None = None
     ) -> ResponseContextManager:
-        sent = {**headers, **self._credentials(method), "User-Agent": AGENT}
-        return self._client.request(method, path, name=name, headers=sent, data=body, catch_response=True)
+        host = next(self._hosts)
+        sent = {**headers, **self._credentials(method, host), "User-Agent": AGENT}
+        return self._client.request(method, host + path, name=name, headers=sent, data=body, catch_response=True)
 
     def _navigation(self, site: str) -> dict[str, str]:
         if self._is_app:
@@ -100,11 +119,11 @@ class Wire:
             return {"Accept": "application/json"}
         return {"Accept": "application/json", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "same-origin"}
 
-    def _credentials(self, method: str) -> dict[str, str]:
+    def _credentials(self, method: str, host: str) -> dict[str, str]:
         if self._is_app:
             tokens = {TOKEN_HEADERS[name]: token for name, token in self._tokens.items()}
             return {"Waitroom-Transport": "header"} | tokens
-        return {} if method == "GET" else {"Origin": str(self._client.base_url)}
+        return {} if method == "GET" else {"Origin": host}
 
     def _read(self, response: ResponseContextManager) -> Answer:
         headers = {str(name).lower(): str(value) for name, value in (response.headers or {}).items()}

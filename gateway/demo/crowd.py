@@ -12,8 +12,8 @@ from typing import Any, Final
 import aiohttp
 import uvloop
 
-from gateway.demo.bank import ACCOUNT_COOKIE
 from gateway.demo.entrylog import Entry, read_entries
+from gateway.demo.forms import ACCOUNT_COOKIE
 from gateway.demo.options import (
     RATE_MAX,
     SECONDS_MAX,

@@ -38,11 +38,12 @@ class EntryLog:
     """The open log file; one JSON line for the first protected request of each visitor, written through at once."""
 
     def __init__(self, path: Path, key: bytes, monotonic_s: Callable[[], float], wall_s: Callable[[], float]) -> None:
+        known = read_entries(path) if path.exists() else []  # a bank that starts again goes on with its log
         self._file = path.open("a", encoding="utf-8")
         self._key = key
         self._monotonic_s = monotonic_s
         self._wall_s = wall_s
-        self._seen: set[str] = set()
+        self._seen = {_who(entry.subject, entry.account) for entry in known}
         self.unsigned = 0  # protected requests that nobody vouched for; behind the gateway this must stay 0
 
     @property
@@ -53,7 +54,7 @@ class EntryLog:
         """Count a protected request. Without a signature the visitor is known by its account only."""
         subject = headers.get("Waitroom-Subject", "") if is_signed(self._key, headers, self._wall_s()) else ""
         self.unsigned += not subject
-        who = f"subject {subject}" if subject else f"account {account}"
+        who = _who(subject, account)
         if who in self._seen:
             return
         self._seen.add(who)
@@ -63,6 +64,10 @@ class EntryLog:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _who(subject: str, account: str) -> str:
+    return f"subject {subject}" if subject else f"account {account}"
 
 
 def read_entries(path: Path) -> list[Entry]:

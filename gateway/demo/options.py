@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, time
 from pathlib import Path
 from typing import Final, Never
 from urllib.parse import urlsplit
@@ -54,6 +55,24 @@ def number(low: float, high: float) -> Callable[[str], float]:
         return value
 
     return read
+
+
+def moment(text: str) -> datetime:
+    """Reads a day and time of day with its offset, as ISO 8601 writes them."""
+    try:
+        at: datetime | None = datetime.fromisoformat(text)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text[:40]} is not a time with its offset, such as 2021-01-05T11:00+09:00")
+    return at
+
+
+def clock_time(text: str) -> time:
+    """Reads a time of day, `HH:MM`."""
+    if re.fullmatch(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]", text, re.ASCII) is None:
+        raise argparse.ArgumentTypeError(f"{text[:40]} is not a time of day such as 20:00")
+    return time.fromisoformat(text)
 
 
 def web_address(text: str) -> str:

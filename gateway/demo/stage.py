@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
 from typing import Final
@@ -51,23 +51,39 @@ urls = ["$bank_url"]
 max_in_flight = 200
 signing_key_file = "bank.key"
 
-[[rooms]]
-id = "$room"
-match = [{ path = "/points/cashout/*" }]
-entry = "/points/cashout/"
-upstream = "bank"
-max_in_flight = 120
-drain_rate = "$rate/s"
-burst = $burst
-active_max = 400
-session = "60s"
-session_max = "10m"
-bypass = [{ path = "/points/cashout/static/*" }]
-
+$rooms
 [default]
 upstream = "bank"
 """)
 
+
+def _room(name: str, path: str, *more: str) -> str:
+    lines = [
+        "[[rooms]]",
+        f'id = "{name}"',
+        f'match = [{{ path = "{path}*" }}]',
+        f'entry = "{path}"',
+        'upstream = "bank"',
+        "max_in_flight = 120",
+        f'drain_rate = "{DOOR.rate_per_s:g}/s"',
+        f"burst = {DOOR.burst:g}",
+        "active_max = 400",
+        'session = "60s"',
+        'session_max = "10m"',
+        *more,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+# The demo's crowd comes to the first. The others are for the crowds of locustfiles/.
+ROOMS: Final = "\n".join(
+    [
+        _room(ROOM, "/points/cashout/", 'bypass = [{ path = "/points/cashout/static/*" }]'),
+        _room("special-deposit", "/deposit/", "stock = 1000"),
+        _room("card-cashback", "/cashback/"),
+    ]
+)
+WELL_KNOWN: Final = (9000, 8080, 9090)  # the bank, the first gateway, its operator port: where people look
 
 # Below the ports that the system gives to outgoing connections: those are taken again between the choice and the start.
 QUIET_PORTS: Final = range(20_000, 32_000)
@@ -82,6 +98,7 @@ class Stage:
     operator_urls: tuple[str, ...]
     bank_url: str
     bank_folder: Path
+    bank: Bank
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +109,59 @@ class Program:
     log: Path
 
 
+class Bank:
+    """The bank's process, which may die and be started anew on its books."""
+
+    def __init__(self, running: AsyncExitStack, command: Sequence[str], log: Path, url: str) -> None:
+        self._running = running
+        self._command = command
+        self._log = log
+        self._url = url
+        self._program: Program | None = None
+
+    async def start(self) -> None:
+        """Returns at once; see `until_well`."""
+        self._program = await start_program(self._running, self._command, self._log)
+
+    async def until_well(self) -> None:
+        assert self._program is not None
+        await _until_well(self._program, f"{self._url}/stats")
+
+    async def crash(self) -> None:
+        """As by `kill -9`: nothing is finished, and no connection is closed in order."""
+        assert self._program is not None
+        self._program.process.kill()
+        await self._program.process.wait()
+
+
 @asynccontextmanager
-async def open_stage(folder: Path, *, has_gateway: bool) -> AsyncIterator[Stage]:
-    """Everything up and answering in `folder`; what was started is stopped at the end, the last one first."""
-    bank_port, *ports = free_ports([9000, 8080, 9090] + [0] * (2 * GATEWAYS - 2))
+async def open_stage(
+    folder: Path,
+    *,
+    has_gateway: bool,
+    rooms: str = ROOMS,
+    bank_options: Sequence[str] = (),
+    ports_wanted: Sequence[int] = WELL_KNOWN,
+) -> AsyncIterator[Stage]:
+    """Everything up and answering in `folder`; what was started is stopped at the end, the last one first.
+
+    `rooms` is the TOML of the gateways' rooms; a port that is wanted and taken is replaced by any free one.
+    """
+    bank_port, *ports = free_ports([*ports_wanted, *[0] * (1 + 2 * GATEWAYS - len(ports_wanted))])
     bank_url = f"http://127.0.0.1:{bank_port}"
     bank_folder, key_file = folder / "bank", folder / "bank.key"
     bank_folder.mkdir()
     _write_secret(key_file, secrets.token_hex(32))
     async with AsyncExitStack() as running:
-        bank = ["gateway.demo.bank", "--port", f"{bank_port}", "--folder", f"{bank_folder}"]
-        bank_program = await _start(running, [*bank, "--signing-key-file", f"{key_file}"], folder / "bank.log")
-        stage = Stage((bank_url,), (), bank_url, bank_folder)
+        command = ["gateway.demo.bank", "--port", f"{bank_port}", "--folder", f"{bank_folder}"]
+        command += ["--signing-key-file", f"{key_file}", *bank_options]
+        bank = Bank(running, command, folder / "bank.log", bank_url)
+        await bank.start()
+        stage = Stage((bank_url,), (), bank_url, bank_folder, bank)
         if has_gateway:
-            public_urls, operator_urls = await _start_gateways(running, folder, ports, bank_url)
-            stage = Stage(public_urls, operator_urls, bank_url, bank_folder)
-        await _until_well(bank_program, f"{bank_url}/stats")
+            public_urls, operator_urls = await _start_gateways(running, folder, ports, bank_url, rooms)
+            stage = replace(stage, public_urls=public_urls, operator_urls=operator_urls)
+        await bank.until_well()
         yield stage
 
 
@@ -126,7 +180,7 @@ def raise_file_limit(visitors: int) -> None:
 
 
 async def _start_gateways(
-    running: AsyncExitStack, folder: Path, ports: Sequence[int], bank_url: str
+    running: AsyncExitStack, folder: Path, ports: Sequence[int], bank_url: str, rooms: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Two gateways on one Valkey, up and well: their public and their operator URLs."""
     redis_url = await _start_valkey(running, folder / "valkey")
@@ -140,14 +194,12 @@ async def _start_gateways(
             operator=operator,
             redis_url=redis_url,
             bank_url=bank_url,
-            room=ROOM,
-            rate=round(DOOR.rate_per_s),
-            burst=round(DOOR.burst),
+            rooms=rooms,
         )
         path = folder / f"waitroom-{index}.toml"
         path.write_text(toml, encoding="utf-8")
         programs.append(
-            await _start(running, ["gateway", "serve", str(path), "--dev"], folder / f"gateway-{index}.log")
+            await start_program(running, ["gateway", "serve", str(path), "--dev"], folder / f"gateway-{index}.log")
         )
     public_urls = tuple(f"http://127.0.0.1:{public}" for public, _ in pairs)
     health = [f"{url}/_waitroom/health" for url in public_urls]
@@ -191,9 +243,9 @@ async def _start_valkey(running: AsyncExitStack, folder: Path) -> str:
     return f"{url}/0"
 
 
-async def _start(running: AsyncExitStack, module: Sequence[str], log: Path) -> Program:
+async def start_program(running: AsyncExitStack, module: Sequence[str], log: Path) -> Program:
     """Start `python -m ...` in a session of its own: Ctrl-C is for the demo, which then stops things in order."""
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from gateway.demo.bank import ACCOUNT_COOKIE
+from gateway.demo.forms import ACCOUNT_COOKIE
 from gateway.demo.plan import Kind, Plan
 
 PAGE: Final = "/points/cashout/"

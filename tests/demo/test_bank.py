@@ -16,8 +16,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway.demo.books import Books
 from gateway.demo.entrylog import SIGNATURE_AGE_MAX_S, is_signed, read_entries
-from gateway.demo.ledger import Ledger, Paid, Refusal
+from gateway.demo.ledger import SCHEMA, Ledger, Paid, Refusal
 from tests.demo.conftest import KEY, StartBank
 
 SUBJECT = "0f6a54c4-9a43-4c66-8d0e-0f3d3a6f3c55"
@@ -106,15 +107,16 @@ async def test_payout_releases_the_admission_and_refusals_do_not(
 
 def test_books_show_a_double_payment_if_there_was_one(tmp_path: Path) -> None:
     """ "Paid twice: 0" is a finding: the audit counts a second debit of one key, and sees that nothing adds up."""
-    ledger = Ledger(tmp_path / "books", lambda: 0.0)
+    books = Books(tmp_path / "books", SCHEMA)
+    ledger = Ledger(books, lambda: 0.0)
     assert ledger.pay("v1", 5, "k") == Paid("v1", 5, is_replay=False)
     assert ledger.pay("v1", 5, "k") == Paid("v1", 5, is_replay=True)
     assert ledger.pay("v1", 10**9, "k2") is Refusal.TOO_FEW_POINTS
     assert ledger.audit().adds_up
-    book = ledger._connection()
+    book = books.connection()
     book.execute("insert into entries (payout_key, account, points) values ('k', 'v1', -5), ('k', 'cash', 5)")
     audit = ledger.audit()
-    ledger.close()
+    books.close()
     assert (audit.paid_twice, audit.adds_up) == (1, False)
 
 

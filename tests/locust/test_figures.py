@@ -28,6 +28,17 @@ HELD = Answer(429, {"waitroom-state": "waiting"}, {})
         ([{"position": 3, "stale": True}, {"position": 4, "stale": True}], None),
         ([{"position": 3, "stale": True}, {"position": 4, "stale": False}], Lost.POSITION),
         ([{"position": 3}, {"position": 4, "stale": True}], Lost.POSITION),
+        # Of two gateways: an older picture says nothing, and the newer one still counts.
+        ([{"position": 3, "as_of": "10.250Z"}, {"position": 4, "as_of": "10.000Z"}], None),
+        ([{"position": 3, "as_of": "10.250Z"}, {"position": 4, "as_of": "10.250Z"}], Lost.POSITION),
+        (
+            [
+                {"position": 3, "as_of": "10.250Z"},
+                {"position": 4, "as_of": "10.000Z"},
+                {"position": 4, "as_of": "10.500Z"},
+            ],
+            Lost.POSITION,
+        ),
     ],
 )
 def test_a_place_is_lost_where_its_number_changes_or_its_position_grows(

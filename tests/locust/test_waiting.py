@@ -40,6 +40,9 @@ def said(status: int, retry_after: str = "", **body: Any) -> Answer:
         (Load(), Answer(429, HELD, {}), Join()),
         (Load(), Answer(200, HELD, {}), Join()),
         (Load(), Answer(503, HELD, {}), Join()),
+        # The bank itself: nothing left, or not yet; then it is looked at again by hand.
+        (Load(), said(409), End(Outcome.TURNED_AWAY)),
+        (Load(), said(403, "5"), Load(BACKOFF_S)),
         # Joining.
         (Join(), said(201, state="waiting", poll_after_ms=2_500), Poll(2.5)),
         (Join(), said(200, state="called", poll_after_ms=1_000), Claim()),
@@ -87,7 +90,7 @@ def test_the_next_step_is_the_pages(done: Request, answer: Answer, following: St
         (said(429, "2"), BACKOFF_S),  # overloaded: no sooner than it would by itself
         (said(429, "99999999"), RETRY_AFTER_MAX_S),
         (said(429, "soon"), BACKOFF_S),
-        (said(403), BACKOFF_S),
+        (said(403), BACKOFF_S),  # without Retry-After it is no hour that is still to come
     ],
 )
 def test_what_is_no_answer_is_asked_again_later(done: Request, answer: Answer, after_s: float) -> None:

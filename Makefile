@@ -19,7 +19,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-test demo demo-without test test-wheel check bench faults lint format lock pictures dashboards docs references clean
+.PHONY: help install install-test demo demo-without test test-wheel check bench replay faults lint format lock pictures dashboards docs references clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ faults: install-test ## the long tests: real kills, real flushes; ends with a ta
 
 bench: install-test ## ratios against an empty server on this machine; never part of the tests
 	$(BIN)/python -m bench $(ARGS)
+
+replay: install-test ## the three outages, each without the gateway and with it, into docs/replays: nine minutes
+	$(BIN)/python -m bench.replay $(ARGS)
 
 pictures: install-test ## docs/images anew, as people see the page; ARGS="--all FOLDER" for every state
 	$(BIN)/python -m tests.ui.pictures $(ARGS)

@@ -307,7 +307,8 @@ class RoomQueue:
             if (remaining := self._remaining) is not None:
                 await self._asking(self.store.lower_stock(remaining))
                 self._remaining = None if self._remaining == remaining else self._remaining
-            self._freed += await self._asking(self.store.release(list(batch), list(batch.values()))) if batch else 0
+            freed = await self._asking(self.store.release(list(batch), list(batch.values()))) if batch else 0
+            self._freed += freed  # read after the wait: the loop takes what there is meanwhile
             for one, entered_at_s in batch.items():  # not before: `_may_ask_for` looks here
                 if self._releases.get(one) == entered_at_s:
                     del self._releases[one]

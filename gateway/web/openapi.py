@@ -318,8 +318,8 @@ def _auth(name: str, parameters: list[Json]) -> Json:
     answers: Json = {
         "200": {"description": "Let it pass.", "headers": promised},
         "302": {"description": "With `mode=redirect`: to the page, or to renew.", "headers": _head("Location")},
-        "400": _problem("It cannot be told which room is meant."),
-        "401": _problem("Not admitted: `Location` is the page, or renew past half-life.") | {"headers": denied},
+        "401": _problem("Not admitted: `Location` is the page, or renew; or it cannot be told who asks for what: `/`.")
+        | {"headers": denied},
         "429": _html("With `mode=page`: the waiting page.", "Retry-After", "Waitroom-State"),
     }
     calls = {

@@ -87,6 +87,7 @@ def test_the_promised_headers_are_described() -> None:
     allowed = paths["/_waitroom/auth"]["get"]["responses"]["200"]["headers"]
     assert allowed.keys() == {"Waitroom-Subject", "Waitroom-Room", "Waitroom-Signature"}
     assert "Location" in paths["/_waitroom/auth"]["get"]["responses"]["401"]["headers"]
+    assert "400" not in paths["/_waitroom/auth"]["get"]["responses"], "an edge would make a 500 of it"
     held = paths["/{protected}"]["get"]["responses"]["429"]["headers"]
     assert held.keys() >= {"Retry-After", "Waitroom-Room", "Waitroom-State", "Link"}
     assert "Waitroom-Lease" in paths["/{protected}"]["get"]["responses"]["default"]["headers"]

@@ -32,6 +32,8 @@ _KNOWN_IN_ANSWERS: Final = HOP_BY_HOP | _PASSED_IN_ANSWERS
 NAMES_MAX: Final = 2048
 NAME_BYTES_MAX: Final = 32
 assert max(map(len, _KNOWN_IN_REQUESTS | _KNOWN_IN_ANSWERS)) < NAME_BYTES_MAX
+HOPS_MAX: Final = 255  # what a larger Max-Forwards is taken for: no way is longer
+HOPS_DIGITS: Final = 10
 ADDRESSES_MAX: Final = 4096  # read once while they are remembered: reading one costs ten look-ups
 _PLAIN_OPTIONS: Final = frozenset((b"keep-alive", b"close", b"upgrade", b"te", b""))
 # Both end before a line's end or where the block ends, and nowhere else. Possessive: a long line costs its length, once.
@@ -120,6 +122,23 @@ def replaced(fields: Iterable[Header], ours: Sequence[Header]) -> list[Header]:
     """With ours in place of all fields of their names, for either direction; an empty value only removes."""
     names = {name.lower() for name, _ in ours}
     return [*(field for field in fields if field[0].lower() not in names), *(field for field in ours if field[1])]
+
+
+def is_last_hop(fields: Iterable[Header]) -> bool:
+    """Whether `Max-Forwards: 0` says that an OPTIONS ends here (RFC 9110, 7.6.2)."""
+    return any(name.lower() == b"max-forwards" and set(value) == {0x30} for name, value in fields)
+
+
+def one_hop_less(fields: Iterable[Header]) -> list[Header]:
+    """The same fields with Max-Forwards, which is not 0, counted down; what is no number is the upstream's to judge."""
+    return [
+        (name, _one_less(value)) if name.lower() == b"max-forwards" and value.isdigit() else (name, value)
+        for name, value in fields
+    ]
+
+
+def _one_less(digits: bytes) -> bytes:
+    return b"%d" % (min(int(digits) if len(digits) < HOPS_DIGITS else HOPS_MAX, HOPS_MAX) - 1)
 
 
 def _forwarded(hop: Hop, host: bytes, forwarded_for: list[bytes], told: set[bytes]) -> list[Header]:

@@ -23,7 +23,7 @@ ALIVE_S: Final = 20.0
 BODY_TIMEOUT_S: Final = 30.0  # a client that sends nothing of its body for so long has gone
 CONTINUE_WAIT_S: Final = 1.0  # as long as curl waits for a server that does not know `Expect`
 INTERIM_MAX: Final = 16
-REPEATABLE: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))  # safe and idempotent (RFC 9110, 9.2)
+REPEATABLE: Final = frozenset(("GET", "HEAD", "OPTIONS"))  # safe and idempotent (RFC 9110, 9.2)
 # The client's doing, or ours: these say nothing about the upstream.
 NOT_THE_UPSTREAM: Final = frozenset(("busy", "loop", "client_timeout", "client_malformed", "unsupported"))
 
@@ -192,6 +192,8 @@ class Exchange:
         host, target = rules.split_target(request.raw_path, request.headers.get("Host", ""))
         hop = rules.Hop(plan.peer, plan.scheme, host, self._setting.via, plan.is_peer_trusted)
         fields = rules.to_upstream(request.raw_headers, hop, plan.headers)
+        if request.method == "OPTIONS":
+            fields = rules.one_hop_less(fields)
         if plan.replaced:
             fields = rules.replaced(fields, plan.replaced)
         if self._is_chunked:

@@ -48,6 +48,9 @@ FAILURES: Final[dict[str, tuple[int, str]]] = {
     "client_malformed": (400, "The request's body is malformed."),
     "unsupported": (501, "This method is not supported."),
 }
+# A tunnel has no business in a reverse proxy; the answer to a TRACE would show the client what is added for the upstream alone.
+NOT_PASSED_ON: Final = frozenset(("CONNECT", "TRACE"))
+ALLOWED: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 PHRASES: Final = {
     400: "Bad Request",
     408: "Request Timeout",
@@ -95,8 +98,10 @@ class Upstreams:
     async def forward(self, request: web.BaseRequest, plan: Plan) -> web.StreamResponse:
         """Send a request on and its answer back; a failure becomes an answer or a cut connection."""
         backend = self._backends[plan.upstream]
-        if request.method == "CONNECT":
+        if request.method in NOT_PASSED_ON:
             return self._stand_in(Failure("unsupported"), request, plan)
+        if request.method == "OPTIONS" and rules.is_last_hop(request.raw_headers):
+            return _last_hop_answer(request, plan)
         if rules.is_looped(request.headers.getall("Via", ()), self._setting.via):
             return self._stand_in(Failure("loop"), request, plan)
         shares = backend.enter_at_once(plan.room, plan.room_in_flight_max)
@@ -121,6 +126,17 @@ class Upstreams:
     def _stand_in(self, failure: Failure, request: web.BaseRequest, plan: Plan) -> web.Response:
         self._setting.observer.failed(plan.upstream, failure.kind)
         return failure_answer(failure.kind, request, plan)
+
+
+def _last_hop_answer(request: web.BaseRequest, plan: Plan) -> web.Response:
+    """To an OPTIONS that goes no further than here: what may be passed on."""
+    fields = [(b"Allow", ALLOWED.encode()), (b"Cache-Control", b"no-store"), (b"X-Content-Type-Options", b"nosniff")]
+    if plan.on_head is not None:
+        plan.on_head(204, fields, {})
+    answer = web.Response(status=204, headers=CIMultiDict(rules.decode(fields)))
+    if not request.content.is_eof():
+        answer.force_close()
+    return answer
 
 
 def failure_answer(kind: str, request: web.BaseRequest, plan: Plan) -> web.Response:

@@ -33,10 +33,14 @@ REASONS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         ),
     ),
     "method": (
-        ("aiohttp's parser knows the registered methods and refuses all others, where a proxy should pass them on: a limit of the gateway. nginx "
-        "passes no TRACE on; the RFC leaves it to the origin, whose answer shows nothing that its sender did not send or the "
-        "gateway did not add for it."),
+        ("aiohttp's parser knows the registered methods and refuses all others, where a proxy should pass them on: a limit of the gateway. The "
+        "answer to a TRACE would show its sender what the gateway adds for the upstream alone, so neither the gateway nor nginx "
+        "passes one on."),
         ("method-unknown", "method-lower-case", "method-trace"),
+    ),
+    "hops": (
+        "An OPTIONS with no hop left must be answered, and one with some counted down (RFC 9110, 7.6.2). The referees pass both on as they came.",
+        ("max-forwards-zero", "max-forwards-one"),
     ),
     "target": (
         ("Whether a request is protected depends on its target and its host, so a target of more than one reading is refused: a fragment, an "

@@ -304,3 +304,19 @@ def test_only_a_body_without_length_is_whole_at_the_close() -> None:
     assert Body(0).is_whole_at_close()
     assert not Body(1).is_whole_at_close()
     assert not Body(CHUNKED).is_whole_at_close()
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [(b"1", b"0"), (b"255", b"254"), (b"256", b"254"), (b"9" * 5000, b"254"), (b"a", b"a"), (b"-1", b"-1"), (b"", b"")],
+)  # fmt: skip
+def test_hops_are_counted_down(given: bytes, sent: bytes) -> None:
+    """RFC 9110, 7.6.2: one less, or the most we know; in its place and spelling. What is no number is not ours to mend."""
+    assert not headers.is_last_hop([(b"Host", b"a"), (b"max-Forwards", given)])
+    assert headers.one_hop_less([(b"max-Forwards", given), (b"X", b"3")]) == [(b"max-Forwards", sent), (b"X", b"3")]
+
+
+@pytest.mark.parametrize("value", [b"0", b"00"])
+def test_the_last_hop_is_known(value: bytes) -> None:
+    """RFC 9110, 7.6.2: a request with none left must not be passed on."""
+    assert headers.is_last_hop([(b"Max-Forwards", value)])

@@ -79,6 +79,30 @@ async def test_connect_is_not_supported(bank: Bank, proxy: Proxy) -> None:
     assert bank.requests == []
 
 
+async def test_trace_is_not_passed_on(bank: Bank, proxy: Proxy) -> None:
+    """Promise 9: its answer would show a client what the gateway adds for the upstream alone, subject and signature among it."""
+    got = await proxy.exchange(b"TRACE /x HTTP/1.1\r\nHost: bank.example\r\nConnection: close\r\n\r\n")
+    assert got.startswith(b"HTTP/1.1 501 ")
+    assert bank.requests == []
+
+
+async def test_options_ends_where_no_hop_is_left(bank: Bank, proxy: Proxy) -> None:
+    """Promise 10: RFC 9110, 7.6.2: Max-Forwards is counted down, and at 0 the gateway answers in the upstream's place."""
+    ask = b"OPTIONS /x HTTP/1.1\r\nHost: bank.example\r\nConnection: close\r\nMax-Forwards: %d\r\n\r\n"
+    assert (await proxy.exchange(ask % 1)).startswith(b"HTTP/1.1 200 ")
+    assert b"Max-Forwards: 0" in fields(bank.requests[0])
+    got = await proxy.exchange(ask % 0)
+    assert got.startswith(b"HTTP/1.1 204 ")
+    assert b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" in fields(got)
+    assert len(bank.requests) == 1
+
+
+async def test_a_get_keeps_its_max_forwards(bank: Bank, proxy: Proxy) -> None:
+    """Promise 10: RFC 9110, 7.6.2 speaks of OPTIONS and TRACE alone."""
+    await proxy.exchange(b"GET /x HTTP/1.1\r\nHost: bank.example\r\nConnection: close\r\nMax-Forwards: 0\r\n\r\n")
+    assert b"Max-Forwards: 0" in fields(bank.requests[0])
+
+
 @pytest.mark.parametrize("framing", [b"Content-Length: 52", b"Transfer-Encoding: chunked"])
 async def test_what_follows_a_connect_is_not_read_as_a_request(bank: Bank, proxy: Proxy, framing: bytes) -> None:
     """Promise 9: aiohttp's parser knows no body of a CONNECT; read as a request, it would answer the next one behind an edge."""

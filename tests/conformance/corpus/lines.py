@@ -38,7 +38,7 @@ LINES: Final = (
     Case("method-lower-case", "9110 9.1", "methods are case-sensitive: get is none", line(b"get /~/x HTTP/1.1"), Must.FREE, "400, closed, 0"),
     Case("method-no-token", "9110 9.1", "a method with a byte that no token has", line(b"GE(T /~/x HTTP/1.1"), Must.REFUSE, "400, closed, 0"),
     Case("method-webdav", "9110 9.1", "a registered method of WebDAV", line(b"PROPFIND /~/x HTTP/1.1"), Must.PASS, "200, kept, 1"),
-    Case("method-trace", "9110 9.3.8", "TRACE", line(b"TRACE /~/x HTTP/1.1"), Must.FREE, "200, kept, 1"),
+    Case("method-trace", "9110 9.3.8", "TRACE", line(b"TRACE /~/x HTTP/1.1"), Must.FREE, "501, kept, 0"),
     Case("method-patch", "5789 2", "PATCH with a body", (b"PATCH /~/x HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\nhi",), Must.PASS, "200, kept, 1", sees=(b"\r\n\r\nhi",)),
 )  # fmt: skip
 

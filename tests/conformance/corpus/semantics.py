@@ -70,7 +70,9 @@ UPGRADES: Final = (
 )  # fmt: skip
 
 OTHERS: Final = (
-    Case("max-forwards-zero", "9110 7.6.2", "OPTIONS with Max-Forwards: 0", (b"OPTIONS /~/x HTTP/1.1\r\n" + HOST + b"Max-Forwards: 0\r\n\r\n",), Must.FREE, "200, kept, 1"),
+    Case("max-forwards-zero", "9110 7.6.2", "OPTIONS with Max-Forwards: 0", (b"OPTIONS /~/x HTTP/1.1\r\n" + HOST + b"Max-Forwards: 0\r\n\r\n",), Must.FREE, "204, kept, 0"),
+    Case("max-forwards-one", "9110 7.6.2", "OPTIONS with Max-Forwards: 1", (b"OPTIONS /~/x HTTP/1.1\r\n" + HOST + b"Max-Forwards: 1\r\n\r\n",), Must.FREE, "200, kept, 1", sees=(b"Max-Forwards: 0\r\n",)),
+    Case("max-forwards-get", "9110 7.6.2", "GET with Max-Forwards: 0, which is for OPTIONS and TRACE alone", get(b"Max-Forwards: 0\r\n"), Must.PASS, "200, kept, 1", sees=(b"Max-Forwards: 0\r\n",)),
     Case("range", "9110 14.2", "a range, answered in part", get(b"Range: bytes=0-1\r\n"), Must.PASS, "206, kept, 1", answer=(Act.BODY, b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-1/9\r\nContent-Length: 2\r\n\r\nok"), gets=(b"Content-Range: bytes 0-1/9\r\n",)),
     Case("head", "9110 9.3.2", "HEAD: a length and no body", (b"HEAD /~/x HTTP/1.1\r\n" + HOST + b"\r\n",), Must.PASS, "200, kept, 1", answer=(Act.BODY, b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n"), methods=("HEAD",), gets=(b"Content-Length: 999\r\n",)),
     Case("delete", "9110 9.3.5", "DELETE", (b"DELETE /~/x HTTP/1.1\r\n" + HOST + b"\r\n",), Must.PASS, "200, kept, 1"),

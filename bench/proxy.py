@@ -27,7 +27,8 @@ from yarl import URL
 
 from gateway.model import Upstream
 from gateway.rules import headers as rules
-from gateway.web.listener import Listener, bind
+from gateway.web.listener import Listener
+from gateway.web.sockets import bind
 from gateway.web.upstream import Plan, Upstreams
 
 BODY = b"x" * 1024

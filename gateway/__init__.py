@@ -66,7 +66,10 @@ The queue: the only speaker of Redis
 
 The loops and the faces
     drain.py              ticks, boards, marks, held claims, healing
+    web/sockets.py        the ports, bound
     web/listener.py       an open port, and what gets as far as the gate
+    web/sorting.py        what a request belongs to, by its first bytes
+    web/turns.py          who begins in this turn of the event loop
     web/endings.py        which request must be its connection's last
     web/express.py        what the crowd asks over and over, answered from its bytes
     web/arrivals.py       of that, the waiting page in place of a protected URL
@@ -77,6 +80,7 @@ The loops and the faces
     web/poll.py           the answer to a poll, filled into a form made before
     web/reply.py          a room's answers, as JSON or as small pages
     web/ready.py          an answer whose head was built beforehand
+    web/smallbody.py      a request's small body, read whole
     web/answers.py        JSON, problem documents, pages, redirects
     web/auth.py           the verdict for edges that ask before they pass a request on
     web/site.py           our URLs of no room: health, public keys, the contract

@@ -30,7 +30,7 @@ from gateway import logs
 from gateway.drain import Drain
 from gateway.errors import StartError, Unreachable
 from gateway.instruments import Instruments
-from gateway.metrics import Metrics
+from gateway.metrics import Metrics, Shed
 from gateway.model import Config, Memory, SettingsRecord
 from gateway.notation import address_text
 from gateway.part import Part, shared
@@ -50,9 +50,10 @@ from gateway.tasks import Owner
 from gateway.web.control import Control
 from gateway.web.desk import Desk
 from gateway.web.gate import Gate, Surroundings
-from gateway.web.listener import CLOSE_S, NOBODYS, Limits, Listener, bind_both
+from gateway.web.listener import CLOSE_S, Limits, Listener
 from gateway.web.operator import OperatorPort
 from gateway.web.site import Site
+from gateway.web.sockets import NOBODYS, bind_both
 from gateway.web.upstream import Upstreams
 
 if TYPE_CHECKING:
@@ -111,7 +112,9 @@ class Gateway:
             raise
         limits = Limits(header_bytes_max=server.header_bytes_max, connections_max=server.connections_max)
         gate = self._gate()
-        self._listeners = [Listener(gate.serve, limits, gate.express.answer), Listener(self._operator_port().handle)]
+        refused = partial(self.instruments.shed, Shed.CONNECTION)
+        faces = Listener(gate.serve, limits, gate.express.answer, gate.sorting.flow_of, refused)
+        self._listeners = [faces, Listener(self._operator_port().handle)]
         for listener, sock in zip(self._listeners, sockets, strict=True):
             await listener.open(sock)
         public, operator = map(_address, sockets)

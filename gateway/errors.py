@@ -28,5 +28,9 @@ class Unreachable(WaitroomError):
     """Redis cannot be asked just now: timeout, reset, LOADING, READONLY, TRYAGAIN and the like are all this one thing."""
 
 
+class Crowded(Unreachable):
+    """So many wait for an answer of Redis that one more would only wait: Redis itself may be well."""
+
+
 class Unknown(Unreachable):
     """The room's root is missing in Redis or was stamped by another server: only `heal` may go on."""

@@ -18,6 +18,7 @@ JOIN_RESULTS: Final = {
     "closed": Join.CLOSED,
     "shed": Join.SHED,
 }
+BUSY: Final = {"busy": Shed.UPSTREAM_IN_FLIGHT, "room_busy": Shed.ROOM_IN_FLIGHT}
 HELD_REASONS: Final = {
     "cap": Held.CAP,
     "stock": Held.STOCK,
@@ -113,5 +114,5 @@ class Instruments:
 
     def failed(self, upstream: str, kind: str) -> None:
         self._metrics.upstreams[upstream].failed(kind)
-        if kind == "busy":
-            self._metrics.shed[Shed.UPSTREAM_IN_FLIGHT].inc()
+        if kind in BUSY:
+            self._metrics.shed[BUSY[kind]].inc()

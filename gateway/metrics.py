@@ -90,7 +90,8 @@ class Shed(StrEnum):
 
     CONNECTION = "connection"
     JOIN = "join"
-    CLAIM = "claim"
+    POLL = "poll"  # answered from memory
+    CLAIM = "claim"  # told at once to come again, not held
     ROOM_IN_FLIGHT = "room_in_flight"
     UPSTREAM_IN_FLIGHT = "upstream_in_flight"
     ADMISSION_IN_FLIGHT = "admission_in_flight"

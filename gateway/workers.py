@@ -32,7 +32,8 @@ from gateway.part import REFUSED, REPLACED, SERVING, Part, kept
 from gateway.scrape import Folder
 from gateway.systemd import Service
 from gateway.tasks import Owner
-from gateway.web.listener import CLOSE_S, bind_both
+from gateway.web.listener import CLOSE_S
+from gateway.web.sockets import bind_both
 
 log = logging.getLogger("waitroom.workers")
 

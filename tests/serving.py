@@ -51,6 +51,7 @@ class Process:
         upstream: dict[str, Any] | None = None,
         workers: int = 1,
         is_recorded: bool = False,
+        connections_max: int = 20_000,
     ) -> None:
         self.public, self.operator = public or free_port(), free_port()
         key = folder / "key.pem"
@@ -70,6 +71,7 @@ hosts = ["127.0.0.1", "bank.example"]
 state_dir = "{folder / f"state-{self.public}"}"
 stop_grace = "{grace}"
 workers = {workers}
+connections_max = {connections_max}
 [redis]
 url = "{redis_url}"
 [tokens]

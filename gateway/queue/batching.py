@@ -8,12 +8,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, Generic, TypeVar
 
-from gateway.errors import Unreachable
+from gateway.errors import Crowded, Unreachable
 from gateway.tasks import Owner
 
 BATCH_MAX: Final = 250  # elements a script: about 2 ms of Redis, half of what promise 15 allows
-PENDING_MAX: Final = 20_000  # more than two seconds of the fastest joins: refuse rather than queue
-IN_FLIGHT_MAX: Final = 2  # one in Redis, one on the wire
+PENDING_MAX: Final = 10_000  # a second of the fastest joins: refuse rather than queue
+WAIT_MAX_S: Final = 5.0  # and while each call takes long, until it is sent: who is answered later has asked again
+NEWCOMERS_MAX: Final = 5_000  # the other half is for those who have a place
+IN_FLIGHT_MAX: Final = 1  # one in Redis, one on the wire
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,17 +32,17 @@ class Batcher(Generic[T, R]):
         self._send = send
         self._owner = owner
         self._name = name
-        self._pending: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._pending: deque[tuple[T, asyncio.Future[R], float]] = deque()
         self._in_flight = 0
         self._is_due = False
 
-    async def submit(self, item: T) -> R:
-        """Raises Unreachable when Redis fails or too much waits for it."""
-        if len(self._pending) >= PENDING_MAX:
-            raise Unreachable(f"{self._name}: {PENDING_MAX} already wait for Redis")
+    async def submit(self, item: T, ahead_max: int = PENDING_MAX) -> R:
+        """Raises Unreachable when Redis fails, Crowded when `ahead_max` wait for it already, or it has waited too long."""
+        if len(self._pending) >= ahead_max:
+            raise Crowded(f"{self._name}: {ahead_max} already wait for Redis")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        self._pending.append((item, future))
+        self._pending.append((item, future, loop.time()))
         if not self._is_due and self._in_flight < IN_FLIGHT_MAX:
             self._is_due = True
             loop.call_soon(self._flush)
@@ -48,11 +50,16 @@ class Batcher(Generic[T, R]):
 
     def _flush(self) -> None:
         self._is_due = False
+        late_s = asyncio.get_running_loop().time() - WAIT_MAX_S
         while self._pending and self._in_flight < IN_FLIGHT_MAX:
             batch: list[tuple[T, asyncio.Future[R]]] = []
             while self._pending and len(batch) < BATCH_MAX:
-                item, future = self._pending.popleft()
-                if not future.done():  # its request has gone: nothing to ask
+                item, future, asked_s = self._pending.popleft()
+                if future.done():  # its request has gone: nothing to ask
+                    continue
+                if asked_s < late_s:
+                    future.set_exception(Crowded(f"{self._name}: waited {WAIT_MAX_S:g} s for Redis"))
+                else:
                     batch.append((item, future))
             if batch:
                 self._in_flight += 1
@@ -64,7 +71,8 @@ class Batcher(Generic[T, R]):
             results = await self._send([item for item, _ in batch])
         except Unreachable as fault:
             # Who waits behind would meet the same a second later: nobody stands in line for a Redis that does not answer.
-            behind, self._pending = list(self._pending), deque()
+            behind = [(item, future) for item, future, _ in self._pending]
+            self._pending.clear()
             self._fail(batch + behind, fault)
             return
         assert len(results) == len(batch), f"{self._name}: {len(batch)} items, {len(results)} results"

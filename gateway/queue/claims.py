@@ -25,6 +25,7 @@ RENEW_S: Final = 0.7  # the door drops what nobody renewed within 2 s: two chanc
 BATCH_MAX: Final = 200  # 22 us each at the worst: under 5 ms a script
 LOWEST_MAX: Final = 150  # tried at every pass; more than any gateway's share of a pass's entries
 HELD_MAX: Final = 20_000
+CROWDED: Final = "busy"  # as many are held as may be: come again
 
 
 @dataclass(slots=True)
@@ -55,9 +56,8 @@ class Claims:
         held = self._held.get(ticket.id)
         if held is None:
             if len(self._held) >= HELD_MAX:
-                return Standing(
-                    Code.WAITING, ticket.number
-                )  # the door is not asked: the board knows whether it is called
+                # The door is not asked: the board knows whether it is called.
+                return Standing(Code.WAITING, ticket.number, reason=CROWDED)
             held = self._held[ticket.id] = _Held(ticket, self._monotonic() + hold_s(ticket.id))
         future: asyncio.Future[Standing] = asyncio.get_running_loop().create_future()
         held.waiters.append(future)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
@@ -84,7 +85,9 @@ class Connection:
 
     async def close(self) -> None:
         for client in (self.client, *self.sentinels):
-            await client.aclose()
+            with contextlib.suppress(TimeoutError):  # it ends with the process at the latest
+                async with asyncio.timeout(CALL_TIMEOUT_S):
+                    await client.aclose()
         if self.server is not None:
             await asyncio.to_thread(self.server.stop)
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 from itertools import islice, takewhile
 from typing import Final, TypeVar
 
-from gateway.errors import Unknown, Unreachable
+from gateway.errors import Crowded, Unknown, Unreachable
 from gateway.model import Admission, Code, Contact, Memory, Room, RoomSettings, SettingsRecord, Standing, Ticket, Touch
-from gateway.queue.batching import Batcher
+from gateway.queue.batching import NEWCOMERS_MAX, PENDING_MAX, Batcher
 from gateway.queue.claims import Claims
 from gateway.queue.clock import RedisClock
 from gateway.queue.record import Bypassed
@@ -139,8 +139,10 @@ class RoomQueue:
     # --- what asks Redis ------------------------------------------------------------------------------------------
 
     async def check_in(self, contact: Contact) -> Standing:
+        """Raises Crowded to a newcomer while there is room for those who have a place, and to all where there is none."""
         await self._may_ask_for(contact.id)
-        return self._judge(await self._asking(self._check_ins.submit(contact)))
+        ahead_max = PENDING_MAX if contact.number or contact.arrived_us else NEWCOMERS_MAX
+        return self._judge(await self._asking(self._check_ins.submit(contact, ahead_max)))
 
     async def enter(self, contact: Contact) -> Standing:
         await self._may_ask_for(contact.id)
@@ -353,11 +355,9 @@ class RoomQueue:
         """Every answer of Redis passes here, so that its loss and its return are noticed at once."""
         try:
             answer = await call
-        except Unknown:
-            self.is_reachable, self.needs_heal = False, True
-            raise
-        except Unreachable:
-            self.is_reachable = False
+        except Unreachable as fault:
+            self.is_reachable = isinstance(fault, Crowded)
+            self.needs_heal = self.needs_heal or isinstance(fault, Unknown)
             raise
         self.is_reachable = True
         return answer

@@ -7,6 +7,7 @@ then goes the usual way. A test feeds the same bytes to aiohttp's parser and hol
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -16,6 +17,7 @@ from gateway.rules.framing import is_host
 FIELDS_MAX: Final = 64
 BYTES_MAX: Final = 16_384
 _END: Final = b"\r\n\r\n"
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: ?([0-9]{1,5})(?=\r\n|\Z)", re.I)
 _PRINTABLE: Final = bytes((9, *range(0x20, 0x7F), *range(0x80, 0x100)))
 _TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"  # RFC 9110, 5.6.2, in lower case
 # A field that frames a body, asks for another protocol or for a connection's end: the usual way knows what to do.
@@ -51,6 +53,15 @@ def plain_fields(data: bytes) -> dict[bytes, bytes] | None:
     if not _NOT_PLAIN.isdisjoint(fields) or not is_host(fields.get(b"host", b"")):
         return None
     return fields if fields.get(b"connection", b"keep-alive").lower() == b"keep-alive" else None
+
+
+def is_whole_post(data: bytes) -> bool:
+    """Whether this is one HTTP/1.1 POST and all of its body, of a plain Content-Length, with nothing out of the ordinary."""
+    head, end, body = data.partition(_END)
+    lengths = _LENGTH.findall(head)
+    if not data.startswith(b"POST ") or not end or len(lengths) != 1 or int(lengths[0]) != len(body):
+        return False
+    return plain_fields(_LENGTH.sub(b"", head) + _END) is not None
 
 
 def _repeated(lines: list[bytes]) -> set[bytes]:

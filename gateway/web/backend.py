@@ -98,15 +98,15 @@ class Backend:
         own.limit = room_in_flight_max
         return [own, self.share]
 
-    async def enter(self, room: str | None, room_in_flight_max: int) -> list[Share] | None:
-        """The shares a request now holds, or None if it had to wait too long."""
+    async def enter(self, room: str | None, room_in_flight_max: int) -> list[Share]:
+        """The shares a request now holds. Raises Failure if it had to wait too long, by whose share it was."""
         shares = self._shares(room, room_in_flight_max)
         held: list[Share] = []
         try:
             for share in shares:
                 if not await share.take(self.upstream.connect_timeout_s):
                     self.leave(held)
-                    return None
+                    raise Failure("busy" if share is self.share else "room_busy")
                 held.append(share)
         except asyncio.CancelledError:
             self.leave(held)

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from aiohttp import web
 
 import waitroom_ui
+from gateway.metrics import Shed
 from gateway.model import Admission, Code, Room, RoomState, Standing, Ticket
 from gateway.queue.room import RoomQueue
 from gateway.queue.store import UNCONFIRMED_US
@@ -39,6 +40,8 @@ class Events(Protocol):
     def reset(self, room: str, ended: int) -> None: ...
 
     def waited(self, room: str, waited_s: float, expected_s: float | None) -> None: ...
+
+    def shed(self, kind: Shed) -> None: ...
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ CONTINUE_WAIT_S: Final = 1.0  # as long as curl waits for a server that does not
 INTERIM_MAX: Final = 16
 REPEATABLE: Final = frozenset(("GET", "HEAD", "OPTIONS"))  # safe and idempotent (RFC 9110, 9.2)
 # The client's doing, or ours: these say nothing about the upstream.
-NOT_THE_UPSTREAM: Final = frozenset(("busy", "loop", "client_timeout", "client_malformed", "unsupported"))
+NOT_THE_UPSTREAM: Final = frozenset(("busy", "room_busy", "loop", "client_timeout", "client_malformed", "unsupported"))
 
 
 class Pulse:

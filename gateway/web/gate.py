@@ -33,6 +33,7 @@ from gateway.web.lobby import Lobby
 from gateway.web.passage import Passage
 from gateway.web.plan import OnHead
 from gateway.web.ready import Ready
+from gateway.web.sorting import Sorting
 from gateway.web.upstream import Plan, Upstreams
 
 _random = random.random  # who is logged; nothing depends on its being hard to guess
@@ -59,6 +60,8 @@ class Events(Protocol):
     def entered_at_once(self, room: str) -> None: ...
 
     def bypassed(self, room: str, rule: str) -> None: ...
+
+    def joined(self, room: str, result: str) -> None: ...
 
     def shed(self, kind: Shed) -> None: ...
 
@@ -105,6 +108,7 @@ class Gate:
         self._pages = {room: PageInPlace(desk) for room, desk in desks.items()}
         arrivals = Arrivals(surroundings.routes, desks, self._pages)
         self.express = Express(expresses, arrivals, events.answered_request)
+        self.sorting = Sorting(surroundings.routes, desks, lambda room: events.joined(room, "shed"))
         self._auth = Auth(surroundings, desks, wall_s)
         self._upstreams = upstreams
         self._site = site

@@ -2,38 +2,34 @@
 
 aiohttp's low-level server parses requests; what it accepts and should not is refused here before anyone acts on it.
 Deadlines: an idle connection, a head that trickles in, a client that does not take its answer. A body's deadline is
-with who reads it (`exchange.BODY_TIMEOUT_S`, `read_body`).
+with who reads it (`exchange.BODY_TIMEOUT_S`, `smallbody.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import chain, islice
-from types import MappingProxyType
 from typing import Final, cast
 
 from aiohttp import http_parser, web
 from aiohttp.http_exceptions import LineTooLong
 
 from gateway.errors import StartError
-from gateway.model import Server
-from gateway.notation import address_text
 from gateway.rules.framing import VERSIONS, framing_fault
-from gateway.rules.head import Boundary, Whereabouts
+from gateway.rules.head import Boundary, Whereabouts, is_whole_post
 from gateway.web.endings import Endings, Parsed, body_bytes_of, unseen
 from gateway.web.ready import Ready
+from gateway.web.turns import Flow, Turns
 
 log = logging.getLogger("waitroom")
 
 CLOSE_S: Final = 10.0  # what is in flight when the listening sockets close may take this long
-NOBODYS: Final[Mapping[str, socket.socket]] = MappingProxyType({})
 # Who was accepted a moment before the end has not been heard yet; closing on what is on its way would be a reset.
 FIRST_ASKED_S: Final = 0.5
 FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -55,60 +51,34 @@ class Limits:
     read_buffer_bytes: int = 65_536
 
 
-def bind(host: str, port: int, *, backlog: int = 4096) -> socket.socket:
-    """A listening-to-be socket; `StartError` says in a sentence why there is none."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, port))
-        sock.listen(backlog)
-    except OSError as fault:
-        sock.close()
-        if fault.errno == errno.EADDRINUSE:
-            raise StartError(f"port {port} on {host} is in use by another process") from None
-        raise StartError(f"cannot listen on {host}:{port}: {fault.strerror or fault}") from None
-    sock.setblocking(False)
-    return sock
-
-
 def _no_express(_data: bytes) -> bytes | None:
     return None
 
 
-def bind_both(server: Server, held: Mapping[str, socket.socket] = NOBODYS) -> tuple[socket.socket, socket.socket]:
-    """The public and the operator port, those that systemd holds among them; `StartError` names the key to change."""
-    public = _bound(server.public, "public", held)
-    try:
-        return public, _bound(server.operator, "operator", held)
-    except StartError:
-        public.close()
-        raise
-
-
-def _bound(address: tuple[str, int], key: str, held: Mapping[str, socket.socket]) -> socket.socket:
-    if (sock := held.get(key)) is not None:
-        # What was checked of the file (who may reach the operator port, above all) must be true of the socket, too.
-        there = sock.getsockname()[:2]
-        if there != ("127.0.0.1" if address[0] == "localhost" else address[0], address[1]):
-            here = f"{key} of [server] is {address_text(address)}"
-            raise StartError(f"systemd listens on {address_text(there)} as {key}, and {here}: make them one")
-        return sock
-    try:
-        return bind(*address)
-    except StartError as fault:
-        raise StartError(f"{fault}: see {key} of [server]") from None
+def _nobody() -> None:
+    return None
 
 
 class Listener:
     """One port and its connections. `open`, then `begin_lame_duck` and `close` in that order to lose nothing."""
 
-    def __init__(self, handler: Handler, limits: Limits | None = None, express: Express = _no_express) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        limits: Limits | None = None,
+        express: Express = _no_express,
+        flow_of: Callable[[bytes], Flow] | None = None,
+        on_refused: Callable[[], None] = _nobody,
+    ) -> None:
+        """`flow_of`: without it nothing is ever held back. `on_refused` hears of connections beyond `connections_max`."""
         if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
             raise StartError("aiohttp runs on its pure-Python parser, which is not safe here: install a binary wheel")
         self.limits = limits or Limits()
         self.is_lame_duck = False
         self.express = express
+        self.on_refused = on_refused
+        self.turns: Turns | None = None
+        self._flow_of = flow_of
         self._handler = handler
         self._web = web.Server(self._answer, handler_cancellation=True)
         self._server: asyncio.Server | None = None
@@ -120,6 +90,8 @@ class Listener:
             # while it is being closed, when no one here waits for it any more.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.limits.write_timeout_s * 1000))
         loop = asyncio.get_running_loop()
+        if self._flow_of is not None:
+            self.turns = Turns(self._flow_of, loop.call_soon, loop.time)
         self._server = await loop.create_server(lambda: Connection(self, self._web, loop), sock=sock, backlog=4096)
 
     @property
@@ -201,11 +173,14 @@ class Connection(web.RequestHandler):
         *(
             "_boundary",
             "_endings",
+            "_flow",
             "_head_bytes",
             "_head_late",
+            "_is_answered",
             "_is_new",
             "_limits",
             "_listener",
+            "_turns",
             "_unsent_bytes",
             "_write_late",
         ),
@@ -229,8 +204,11 @@ class Connection(web.RequestHandler):
         self.has_asked = False
         self._listener = listener
         self._limits = limits
+        self._turns = listener.turns
+        self._flow: Flow | None = None  # in which a request is held back
         self._boundary = Boundary()
         self._is_new = True  # aiohttp has been given nothing yet
+        self._is_answered = False  # all it was given, though its task may not have got as far as to wait again
         self._endings = Endings()
         self._head_late: asyncio.TimerHandle | None = None
         self._head_bytes = 0
@@ -240,6 +218,7 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if self._listener.connections >= self._limits.connections_max:
             self.close()  # nothing it sends is read
+            self._listener.on_refused()
             cast(asyncio.Transport, transport).write(FULL)
             transport.close()
             return
@@ -249,14 +228,53 @@ class Connection(web.RequestHandler):
         for timer in (self._head_late, self._write_late):
             if timer is not None:
                 timer.cancel()
+        if self._flow is not None and self._turns is not None:
+            self._turns.forget(self._flow, self)
+            self._flow = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         self.has_asked = True
+        turns = self._turns
+        if turns is not None and (turns.is_beyond() or self._flow is not None) and data:
+            if self._flow is not None:  # what comes meanwhile is of the same request, or behind it
+                if not turns.add(self._flow, self, data):
+                    self._pause_transport_reading()
+                return
+            if self._is_new or self._is_answered or self.is_waiting():
+                self._flow = turns.hold(self, data)
+                if self._flow is not None:
+                    return
+        self._receive(data)
+
+    def go_on(self, data: bytes) -> None:
+        """Its turn has come (`Turns`)."""
+        self._end_hold()
+        self._receive(data)
+
+    def refuse(self, data: bytes, answer: bytes) -> None:
+        """Answer a request that was held back without looking at it; the next one is found only where this one surely ends."""
+        self._end_hold()
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        transport.write(answer)
+        self._next_keepalive_close_time = self._loop.time() + self._limits.idle_timeout_s
+        is_sure = self._boundary.at is Whereabouts.BETWEEN and is_whole_post(data)
+        if not is_sure or self._paused or self._listener.is_lame_duck:
+            self.force_close()
+
+    def _end_hold(self) -> None:
+        self._flow = None
+        is_paused = self.transport is not None and not self.transport.is_reading()
+        if is_paused and not self._reading_paused and not self._buffer_paused:
+            self._resume_transport_reading()
+
+    def _receive(self, data: bytes) -> None:
         if self._boundary.at is Whereabouts.BETWEEN and self._answer_at_once(data):
             return
         before = len(self._messages)
-        self._is_new = False
+        self._is_new = self._is_answered = False
         super().data_received(data)
         self._follow(data, before)
         # Most heads come in one segment and never get here with the waiter still waiting: no timer for them.
@@ -274,7 +292,12 @@ class Connection(web.RequestHandler):
     def _answer_at_once(self, data: bytes) -> bool:
         """Go the express way, where nothing else is under way on this connection and the client takes its answers."""
         # A new connection's task may not have got as far as to wait: the first page of most visitors.
-        if not (self._is_new or self.is_waiting()) or self._paused or self._close or self._force_close:
+        if (
+            not (self._is_new or self._is_answered or self.is_waiting())
+            or self._paused
+            or self._close
+            or self._force_close
+        ):
             return False
         if self._listener.is_lame_duck or len(data) > self._limits.header_bytes_max:
             return False
@@ -292,7 +315,7 @@ class Connection(web.RequestHandler):
 
     def is_waiting(self) -> bool:
         """Every request so far was answered, and the task waits for the next one."""
-        return self._waiter is not None and not self._waiter.done() and not self._messages
+        return self._waiter is not None and not self._waiter.done() and not self._messages and self._flow is None
 
     def _follow(self, data: bytes, before: int) -> None:
         """Keep account of where this connection's requests end."""
@@ -308,6 +331,7 @@ class Connection(web.RequestHandler):
         """Also parses what came behind a WebSocket that was declined, unseen by `data_received`."""
         was_behind = bool(self._message_tail)
         result = await super().finish_response(request, resp, start_time)
+        self._is_answered = bool(resp.keep_alive) and not (result[1] or self._messages) and request.content.is_eof()
         if was_behind:
             for one in unseen(self._messages):
                 self._end_with(one)
@@ -372,21 +396,3 @@ def cut(transport: asyncio.Transport | None) -> None:
     if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
-
-
-async def read_body(request: web.BaseRequest, bytes_max: int, timeout_s: float = 10.0) -> bytes | None:
-    """A small request body, whole; None if it is longer, malformed or too slow: answer that with `refusal`."""
-    content = request.content
-    if content.is_eof():  # it came with the head, as nearly all small bodies do
-        whole = content.read_nowait()
-        return whole if len(whole) <= bytes_max else None
-    body = bytearray()
-    try:
-        async with asyncio.timeout(timeout_s):
-            while piece := await content.readany():
-                body += piece
-                if len(body) > bytes_max:
-                    return None
-    except (TimeoutError, web.RequestPayloadError):
-        return None
-    return bytes(body)

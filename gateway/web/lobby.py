@@ -13,18 +13,20 @@ from typing import Final
 from aiohttp import web
 from multidict import CIMultiDict
 
-from gateway.errors import Unreachable
+from gateway.errors import Crowded, Unreachable
+from gateway.metrics import Shed
 from gateway.model import Code, Contact, Standing, Ticket, VisitorState
+from gateway.queue.claims import CROWDED
 from gateway.rules import headers as fields
 from gateway.rules import policy
 from gateway.rules.policy import Credential
 from gateway.web import answers
 from gateway.web.desk import Desk
-from gateway.web.listener import read_body
 from gateway.web.place import admitted_place, board_document, ended_place, waiting_place
 from gateway.web.poll import Polls
 from gateway.web.ready import Ready
 from gateway.web.reply import RETRY_SHORT_S, Reply, asks_html, query_of
+from gateway.web.smallbody import read_body
 
 JOIN_BODY_MAX: Final = 4096
 KEY_CHARS: Final = (16, 256)
@@ -104,6 +106,9 @@ class Lobby:
         identity = key if key is not None else desk.random_id()
         try:
             standing = await desk.queue.check_in(Contact(identity))
+        except Crowded:
+            desk.events.joined(desk.room.id, "shed")
+            return self.reply.full(request, "many are joining just now")
         except Unreachable:
             standing = Standing(Code.RECOVERING, epoch=desk.queue.memory.epoch)
         return self._seated(request, identity, standing)
@@ -203,7 +208,9 @@ class Lobby:
             return self.reply.placed(request, place, 200, self._reissue(ticket))
         try:
             standing = await self._look_up(ticket)
-        except Unreachable:
+        except Unreachable as fault:
+            if isinstance(fault, Crowded):
+                desk.events.shed(Shed.POLL)
             place = waiting_place(desk, ticket, None, _random(), was_asked_in_vain=True)
             return self.reply.placed(request, place, 200, self._reissue(ticket))
         return self._standing(request, ticket, standing)
@@ -256,6 +263,8 @@ class Lobby:
             standing = await desk.queue.claim(ticket)
         except Unreachable:
             return self._not_yet(request, credential, known, issued, was_asked_in_vain=True)
+        if standing.reason == CROWDED:
+            desk.events.shed(Shed.CLAIM)
         match standing.code:
             case Code.ADMITTED:
                 return self._enter(request, ticket, standing)

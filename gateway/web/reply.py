@@ -71,13 +71,10 @@ class Reply:
         )
 
     def full(self, request: web.BaseRequest, why: str) -> web.StreamResponse:
-        headers = {"Retry-After": str(RETRY_FULL_S)}
         if asks_html(request):
-            return answers.page(
-                waitroom_ui.full_page(self.desk.room.id, return_to=self.return_to(request)), 503, headers
-            )
-        detail = f"{why}: try again in {RETRY_FULL_S} s"
-        return answers.problem(503, "room-full", detail, headers, room=self.desk.room.id)
+            shown = waitroom_ui.full_page(self.desk.room.id, return_to=self.return_to(request))
+            return answers.page(shown, 503, {"Retry-After": str(RETRY_FULL_S)})
+        return full_problem(self.desk.room.id, why)
 
     def over(self, request: web.BaseRequest, code: Code) -> web.StreamResponse:
         if asks_html(request):
@@ -141,6 +138,11 @@ class Reply:
                 )
                 response.headers["Access-Control-Max-Age"] = "600"
         return response
+
+
+def full_problem(room: str, why: str) -> web.Response:
+    detail = f"{why}: try again in {RETRY_FULL_S} s"
+    return answers.problem(503, "room-full", detail, {"Retry-After": str(RETRY_FULL_S)}, room=room)
 
 
 def asks_html(request: web.BaseRequest) -> bool:

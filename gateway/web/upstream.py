@@ -35,6 +35,7 @@ __all__ = ["FAILURES", "Observer", "Plan", "Unobserved", "Upstreams"]
 # kind -> status and what a person is told. The kind is the label of `upstream_failures_total`.
 FAILURES: Final[dict[str, tuple[int, str]]] = {
     "busy": (503, "The service has as many requests as it can take. Please try again in a moment."),
+    "room_busy": (503, "The service has as many requests as it can take. Please try again in a moment."),
     "refused": (502, "The service cannot be reached just now. Please try again in a moment."),
     "untrusted": (502, "The service cannot be reached just now. Please try again in a moment."),
     "connect_timeout": (504, "The service cannot be reached just now. Please try again in a moment."),
@@ -106,9 +107,10 @@ class Upstreams:
             return self._stand_in(Failure("loop"), request, plan)
         shares = backend.enter_at_once(plan.room, plan.room_in_flight_max)
         if shares is None:
-            shares = await backend.enter(plan.room, plan.room_in_flight_max)
-        if shares is None:
-            return self._stand_in(Failure("busy"), request, plan)
+            try:
+                shares = await backend.enter(plan.room, plan.room_in_flight_max)
+            except Failure as failure:
+                return self._stand_in(failure, request, plan)
         exchange = Exchange(self._setting, backend, request, plan)
         try:
             return await exchange.run()

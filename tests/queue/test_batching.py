@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.errors import Unknown, Unreachable
+from gateway.errors import Crowded, Unknown, Unreachable
 from gateway.model import Contact, Standing
+from gateway.queue import batching
 from gateway.queue.batching import BATCH_MAX, IN_FLIGHT_MAX, PENDING_MAX, Batcher
 from gateway.tasks import Owner
 from tests.queue.conftest import Scene, ident
@@ -101,6 +102,25 @@ async def test_who_leaves_before_the_call_is_not_asked_for() -> None:
     send.open.set()
     assert await stays == 4
     assert [item for batch in send.sent for item in batch if item == 1] in ([], [1])
+    await owner.close()
+
+
+async def test_who_waited_too_long_for_a_slow_redis_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 4, overload: a deadline on every wait, also where each call takes long and none fails."""
+    monkeypatch.setattr(batching, "WAIT_MAX_S", 0.05)
+    owner, send = Owner(), Doubler()
+    asked = batcher(send, owner)
+    first = [asyncio.ensure_future(asked.submit(i)) for i in range(BATCH_MAX * IN_FLIGHT_MAX)]
+    await turns()
+    behind = asyncio.ensure_future(asked.submit(7))
+    await asyncio.sleep(0.1)
+    newest = asyncio.ensure_future(asked.submit(8))
+    await turns()
+    send.open.set()
+    assert len(await asyncio.gather(*first)) == BATCH_MAX * IN_FLIGHT_MAX
+    with pytest.raises(Crowded):
+        await behind
+    assert await newest == 16
     await owner.close()
 
 

@@ -11,7 +11,7 @@ from aiohttp.base_protocol import BaseProtocol
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.rules.head import Boundary, Whereabouts, plain_fields
+from gateway.rules.head import Boundary, Whereabouts, is_whole_post, plain_fields
 from gateway.web.endings import body_bytes_of
 
 LINE = b"GET /_waitroom/room/status HTTP/1.1\r\n"
@@ -136,6 +136,62 @@ def test_what_is_plain_is_one_request_to_the_parser_with_the_same_fields(
     assert body_bytes_of(message, payload) == 0
     assert not message.should_close
     assert {name.lower(): value.strip(b" \t") for name, value in message.raw_headers} == fields
+
+
+POST_LINE = b"POST /_waitroom/room/ticket HTTP/1.1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "is_whole"),
+    [
+        (POST_LINE + HOST + b"Content-Length: 2\r\n\r\n{}", True),
+        (POST_LINE + b"content-length:2\r\n" + HOST + b"\r\n{}", True),
+        (POST_LINE + HOST + b"Content-Length: 0\r\n\r\n", True),
+        (POST_LINE + HOST + b"Content-Length: 4\r\n\r\n\r\n\r\n", True),
+        (POST_LINE + HOST + b"\r\n", False),
+        (POST_LINE + HOST + b"Content-Length: 2\r\n\r\n{", False),
+        (POST_LINE + HOST + b"Content-Length: 2\r\n\r\n{}G", False),
+        (POST_LINE + HOST + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", False),
+        (POST_LINE + HOST + b"Content-Length: 2\r\nContent-Length : 3\r\n\r\n{}", False),
+        (POST_LINE + HOST + b"Content-Length: +2\r\n\r\n{}", False),
+        (POST_LINE + HOST + b"Content-Length: 2, 2\r\n\r\n{}", False),
+        (POST_LINE + HOST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}", False),
+        (POST_LINE + HOST + b"Content-Length: 2\r\nExpect: 100-continue\r\n\r\n{}", False),
+        (POST_LINE + HOST + b"Content-Length: 2\r\nConnection: close\r\n\r\n{}", False),
+        (POST_LINE + HOST + b"X-Folded: a\r\n b\r\nContent-Length: 2\r\n\r\n{}", False),
+        (POST_LINE + b"Content-Length: 2\r\n\r\n{}", False),
+        (LINE + HOST + b"Content-Length: 2\r\n\r\n{}", False),
+    ],
+)
+def test_a_whole_post_is_told_from_all_that_may_not_be_one(data: bytes, is_whole: bool) -> None:
+    """Promise 9: only after such a one may the next byte be taken for a request's first."""
+    assert is_whole_post(data) is is_whole
+
+
+LENGTHS = st.sampled_from([b"Content-Length: 2\r\n", b"content-length:2\r\n", b"Content-Length: 02\r\n", b""])
+
+
+@settings(max_examples=600)
+@given(
+    before=st.lists(FIELD_LINES, max_size=2),
+    length=LENGTHS,
+    after=st.lists(FIELD_LINES, max_size=2),
+    body=st.sampled_from([b"{}", b"", b"{", b"{}{", b"\r\n"]),
+)
+def test_what_is_a_whole_post_is_one_whole_request_to_the_parser(
+    loop: asyncio.AbstractEventLoop, before: list[bytes], length: bytes, after: list[bytes], body: bytes
+) -> None:
+    """Promise 9: a shed join that went unread never leaves a byte behind that the parser would have taken for its own."""
+    data = POST_LINE + HOST + b"".join(before) + length + b"".join(after) + b"\r\n" + body
+    if not is_whole_post(data):
+        return
+    messages, is_upgraded, tail = parser_of(loop).feed_data(data)
+    ((message, payload),) = messages
+    assert not is_upgraded
+    assert not tail
+    assert payload.is_eof()
+    assert body_bytes_of(message, payload) == len(data.partition(b"\r\n\r\n")[2])
+    assert not message.should_close
 
 
 # --- where requests end ----------------------------------------------------------------------------------------------

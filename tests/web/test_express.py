@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 
 from gateway.model import Room
-from gateway.web.listener import Limits, Listener, bind
+from gateway.web.listener import Limits, Listener
+from gateway.web.sockets import bind
 from tests.web.gatewayfixture import SHUT, House, OpenHouse, house_opener, protecting, until
 from tests.web.wire import Peer
 

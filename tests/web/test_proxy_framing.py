@@ -11,8 +11,10 @@ import pytest
 from aiohttp import http_parser, web
 
 from gateway.errors import StartError
-from gateway.web.listener import Connection, Limits, Listener, bind, read_body
+from gateway.web.listener import Connection, Limits, Listener
 from gateway.web.pool import Link
+from gateway.web.smallbody import read_body
+from gateway.web.sockets import bind
 from tests.web.wire import OK, Bank, Peer, Proxy, is_reset, until
 
 OpenProxy = Callable[..., Awaitable[Proxy]]

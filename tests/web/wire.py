@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from gateway.model import Upstream
-from gateway.web.listener import Limits, Listener, bind
+from gateway.web.listener import Limits, Listener
+from gateway.web.sockets import bind
 from gateway.web.upstream import Plan, Upstreams
 
 DEADLINE_S = 5.0

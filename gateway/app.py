@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import ipaddress
 import logging
@@ -368,6 +369,7 @@ async def _serve(config: Config, part: Part | None, service: Service) -> int:
     gc.freeze()  # modules and pages live as long as the process: no collection need look at them
     gc.set_threshold(*GC_THRESHOLD)
     if part is not None:
+        faulthandler.enable()  # for a parent that ends a worker whose loop stands still
         if part.is_refused:
             gateway.metrics.show_failed_reload()
         gateway.owner.start(

@@ -97,6 +97,13 @@ class Shed(StrEnum):
     ADMISSION_IN_FLIGHT = "admission_in_flight"
 
 
+class Loss(StrEnum):
+    """Why a worker ended that was not asked to."""
+
+    DIED = "died"
+    HUNG = "hung"
+
+
 # Buckets. A poll takes 0.1 ms of work and a claim may be held for 10 s.
 REQUEST_BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
 # Banks answer in tens of milliseconds, and reads time out at 30 s unless configured otherwise.
@@ -215,6 +222,8 @@ class Metrics:
         self._registry.register(self.request_seconds)
         self._registry.register(self.upstream_seconds)
         self.shed = {kind: families.shed.labels(kind) for kind in Shed}
+        for loss in Loss:
+            families.workers_lost.labels(loss)
         self._redis_scripts: dict[str, Histogram] = {}
 
     def redis_answered(self, script: str, seconds: float) -> None:
@@ -246,6 +255,28 @@ class Metrics:
     def collect(self) -> Iterable[Metric]:
         """All families as they stand now."""
         return self._registry.collect()
+
+
+class ParentMetrics:
+    """What the parent of several workers counts, which serves nothing itself."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        lost = _workers_lost(self._registry)
+        self.lost = {loss: lost.labels(loss) for loss in Loss}
+
+    def collect(self) -> Iterable[Metric]:
+        return self._registry.collect()
+
+
+def _workers_lost(registry: CollectorRegistry) -> Counter:
+    return Counter(
+        "workers_lost_total",
+        "Workers that ended unasked, and were replaced.",
+        ["reason"],
+        namespace="waitroom",
+        registry=registry,
+    )
 
 
 class _Families:
@@ -289,3 +320,4 @@ class _Families:
         self.key_info = gauge("key_info", "Keys loaded, by what they are used for.", ["kid", "use"])
         self.config_info = gauge("config_info", "The configuration in force.", ["hash"])
         self.config_reload_success = gauge("config_reload_success", "0 when the last reload was refused.")
+        self.workers_lost = _workers_lost(registry)  # counted by the parent of workers

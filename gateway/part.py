@@ -17,6 +17,8 @@ from gateway.model import Config
 SERVING: Final = b"serving\n"
 REFUSED: Final = b"reload refused\n"
 REPLACED: Final = b"replaced\n"
+ALIVE: Final = b"alive\n"
+ALIVE_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,20 @@ class Part:
     async def follow(
         self, on_refused: Callable[[], None], on_replaced: Callable[[], None], on_end: Callable[[], None]
     ) -> None:
-        """Say that this worker serves; then hear of reloads that were refused, and of the parent's end."""
+        """Say that this worker serves, then that its loop turns; hear of reloads that were refused, and of the parent's end."""
         reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=self.channel_fd))
         try:
             writer.write(SERVING)
-            while line := await reader.readline():
+            while True:
+                try:
+                    async with asyncio.timeout(ALIVE_S):
+                        line = await reader.readline()
+                except TimeoutError:
+                    if not writer.transport.get_write_buffer_size():  # a parent that stands still hears it once
+                        writer.write(ALIVE)
+                    continue
+                if not line:
+                    break
                 if line == REFUSED:
                     on_refused()
                 elif line == REPLACED:

@@ -7,7 +7,9 @@ Theory of operation
     parent says when a reload was refused, and when it ends, the worker sees the end of the channel and stops as if asked to.
     A roll (SIGHUP, once the new configuration was found good) replaces one worker after the other: the next one must serve before
     the old one is asked to stop, and that one has its grace. A worker that does not come up ends the roll; the old ones stay.
-    A worker that dies is replaced at once, or after a pause that grows while they die young.
+    A worker that dies is replaced at once, or after a pause that grows while they die young. One whose loop no longer turns does
+    not die of it, and the kernel goes on handing it connections: each says every second that it is alive, and is ended when it
+    was silent for `SILENT_S`, after it has written where it stood.
     When it fails: a worker's end loses its own requests in flight. If the first workers cannot start, the gateway does not.
 """
 
@@ -27,6 +29,7 @@ from typing import IO, Final
 
 from gateway import logs
 from gateway.errors import StartError, WaitroomError
+from gateway.metrics import Loss, ParentMetrics
 from gateway.model import Config
 from gateway.part import REFUSED, REPLACED, SERVING, Part, kept
 from gateway.scrape import Folder
@@ -38,9 +41,14 @@ from gateway.web.sockets import bind_both
 log = logging.getLogger("waitroom.workers")
 
 FOLDER: Final = "workers"
+PARENT: Final = "parent"  # whose figures stand beside those of the workers
 NOT_STARTED: Final = "the first workers did not start"
 READY_S: Final = 30.0  # a worker that has not begun to serve by then is given up
 MARGIN_S: Final = 5.0
+SILENT_S: Final = (
+    15.0  # a loop that stands so long has every deadline of its clients behind it; a busy machine's does not
+)
+DUMP_S: Final = 1.0  # to write where it stood
 YOUNG_S: Final = 10.0  # who dies younger than this waits for its successor
 PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -57,6 +65,7 @@ class Worker:
     came_up: asyncio.Future[bool]  # True: it serves; False: it ended before
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     is_retired: bool = False  # its end is wanted
+    loss: Loss = Loss.DIED  # what its end is, if it was not wanted
 
     @property
     def pid(self) -> int:
@@ -81,6 +90,7 @@ class Parent:
         self._reload_waits = False  # one that waits will read what is newest: more of them would roll for nothing
         self._is_refused = False  # the last reload, as the next workers have to say, too
         self._folder = Folder(Path(config.server.state_dir) / FOLDER / str(os.getpid()))
+        self._metrics = ParentMetrics()
         self._sockets: tuple[socket.socket, ...] = ()
         self._died_young: dict[int, int] = {}  # in a row, by slot
 
@@ -174,6 +184,7 @@ class Parent:
         if await reader.readline() == SERVING:
             self._slots[worker.slot] = worker
             worker.came_up.set_result(True)
+            await listen(worker, reader)
         status = await worker.process.wait()
         if not worker.came_up.done():
             worker.came_up.set_result(False)
@@ -184,9 +195,11 @@ class Parent:
             del self._slots[worker.slot]
             if not worker.is_retired:
                 log.error("worker_died", extra={"slot": worker.slot, "pid": worker.pid, "status": status})
+                self._metrics.lost[worker.loss].inc()
                 self._chores.start(self._replace(worker), f"slot {worker.slot}")
         try:  # last: nobody who serves depends on a disk
             await asyncio.to_thread(self._folder.bury, str(worker.pid))
+            await asyncio.to_thread(self._folder.write, PARENT, list(self._metrics.collect()))
         except (OSError, ValueError) as fault:
             log.error("figures_lost", extra={"pid": worker.pid, "fault": str(fault)})  # noqa: TRY400
 
@@ -268,6 +281,24 @@ class Parent:
         self._is_refused = True
         for worker in self._slots.values():
             worker.channel.write(REFUSED)
+
+
+async def listen(worker: Worker, reader: asyncio.StreamReader) -> None:
+    """Until its end of the channel is closed; whoever falls silent before is made to end."""
+    try:
+        while True:
+            async with asyncio.timeout(SILENT_S):
+                if not await reader.readline():
+                    return
+    except TimeoutError:
+        log.error("worker_hung", extra={"slot": worker.slot, "pid": worker.pid, "silent_s": SILENT_S})  # noqa: TRY400
+        worker.loss = Loss.HUNG
+        with contextlib.suppress(ProcessLookupError):
+            worker.process.send_signal(signal.SIGABRT)  # `faulthandler` says where it stood
+            await asyncio.sleep(DUMP_S)
+            worker.process.kill()  # also one that is stopped
+    except OSError:
+        pass  # killed before it had read all: its end all the same
 
 
 def _fixed_faults(before: Config, after: Config) -> list[str]:

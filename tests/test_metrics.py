@@ -36,6 +36,7 @@ SECTION_11 = {
     "config_info": {"hash"},
     "config_reload_success": set(),
     "audit_lost_total": {"room"},  # decision 0014
+    "workers_lost_total": {"reason"},
 }
 HISTOGRAMS = {"wait_seconds", "eta_error_ratio", "upstream_seconds", "request_seconds", "redis_seconds"}
 

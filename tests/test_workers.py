@@ -142,6 +142,11 @@ async def test_a_worker_that_dies_is_replaced_and_no_count_falls(gateway: Proces
     await until(is_counted)
     assert "worker_died" in gateway.log.read_text()
 
+    async def is_told() -> bool:
+        return (await scraped(gateway, http))['waitroom_workers_lost_total{reason="died"}'] == 1
+
+    await until(is_told)
+
 
 async def test_a_reload_rolls_the_workers_and_loses_no_request(gateway: Process, http: aiohttp.ClientSession) -> None:
     """Promise 11: 0 failed requests; the new configuration is in force on all workers."""

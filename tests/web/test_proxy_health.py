@@ -103,7 +103,7 @@ async def test_room_over_its_share_waits_and_leaves_the_rest_alone(open_proxy: O
     refused = await crowd[4].answer()
     assert refused.startswith(b"HTTP/1.1 503 ")
     assert b"Retry-After: " in refused
-    await until(lambda: proxy.seen.kinds == ["busy"] * 3)  # one had no place to wait in, two waited in vain
+    await until(lambda: proxy.seen.kinds == ["room_busy"] * 3)  # one had no place to wait in, two waited in vain
     assert len(bank.connections) == 3
 
 

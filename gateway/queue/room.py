@@ -292,8 +292,7 @@ class RoomQueue:
     async def seal(self) -> None:
         """Note the room's last write: this gateway is about to stop the server, and nobody else writes any more.
 
-        The next one may go on without a gap where the data still end with it. It takes note once: a state file that is
-        read loses it before anything is written.
+        The next one may go on without a gap where the data still end with it; a state file that is read loses it first.
         """
         self.memory = replace(self.memory, sealed_us=await self._asking(self.store.last_write_us()))
 
@@ -310,7 +309,7 @@ class RoomQueue:
                 await self._asking(self.store.lower_stock(remaining))
                 self._remaining = None if self._remaining == remaining else self._remaining
             freed = await self._asking(self.store.release(list(batch), list(batch.values()))) if batch else 0
-            self._freed += freed  # read after the wait: the loop takes what there is meanwhile
+            self._freed += freed  # added after the wait, in which what there is may be taken
             for one, entered_at_s in batch.items():  # not before: `_may_ask_for` looks here
                 if self._releases.get(one) == entered_at_s:
                     del self._releases[one]

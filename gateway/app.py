@@ -369,7 +369,9 @@ async def _serve(config: Config, part: Part | None, service: Service) -> int:
     gc.freeze()  # modules and pages live as long as the process: no collection need look at them
     gc.set_threshold(*GC_THRESHOLD)
     if part is not None:
-        faulthandler.enable()  # for a parent that ends a worker whose loop stands still
+        with contextlib.suppress(RuntimeError, OSError, ValueError):  # standard error may be closed
+            faulthandler.enable()  # for a parent that ends a worker whose loop stands still
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # that end leaves no file with the keys in it
         if part.is_refused:
             gateway.metrics.show_failed_reload()
         gateway.owner.start(

@@ -214,9 +214,12 @@ class _Build:
         name = draft.audit.table.file
         if name is None or not draft.audit.has("file"):
             return None
-        path = self._path(name)
-        if path.is_dir() or not path.parent.is_dir():
-            why = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        path, why = self._path(name), ""
+        if not path.parent.is_dir():
+            why = f"there is no folder {path.parent}"
+        elif path.exists() and not path.is_file():  # a pipe that nobody reads would hold everybody up
+            why = "is a folder" if path.is_dir() else "is no plain file"
+        if why:
             self._faults.append(f"audit.file = {shown(name)}: {why}; allowed: a file in a folder that is there")
         return str(path)
 

@@ -6,6 +6,7 @@ Exit codes: 0 kept, 1 broken, 2 cannot be judged (events are missing, or nothing
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from gateway.queue.record import Told, read_file, read_stream
 from gateway.rules.audit import TITLES, Judged, Verdict, judge, merge
 from gateway.rules.events import Event, instant
 
+log = logging.getLogger("waitroom.audit")
 SHOWN_MAX: Final = 20  # violations and gaps in full; the rest is counted
 
 
@@ -26,6 +28,12 @@ def inquire(files: Sequence[Path], redis_url: str | None, room: str | None) -> t
         return _inquire(files, redis_url, room)
     except WaitroomError as fault:
         return f"{fault}\nCANNOT BE JUDGED: not all that was named could be read.", Verdict.UNDECIDED.value
+    except MemoryError:
+        said = "CANNOT BE JUDGED: the record does not fit into memory; give one room (--room), or fewer files."
+        return said, Verdict.UNDECIDED.value
+    except Exception:
+        log.exception("audit_check_failed")
+        return "CANNOT BE JUDGED: the checker failed, which is no verdict; see above.", Verdict.UNDECIDED.value
 
 
 def _inquire(files: Sequence[Path], redis_url: str | None, room: str | None) -> tuple[str, int]:
@@ -108,7 +116,8 @@ def _remarks(judged: Judged) -> Iterator[str]:
     if judged.first > 1:
         yield f"begins with event {judged.first}: of those before nothing is known"
     for first, last in judged.left_out:
-        yield f"{_range(first, last)}: left out when a loss of Redis was healed; never given, or lost before anybody was answered"
+        why = "left out when a loss of Redis was healed; never given, or lost with it: the files of all gateways say which"
+        yield f"{_range(first, last)}: {why}"
     if judged.steps_back:
         yield f"Redis' time stepped back {judged.steps_back} time(s); windows across that are judged by the room's clock alone"
     if judged.asides:

@@ -31,7 +31,7 @@ from gateway import logs
 from gateway.errors import StartError, WaitroomError
 from gateway.metrics import Loss, ParentMetrics
 from gateway.model import Config
-from gateway.part import REFUSED, REPLACED, SERVING, Part, kept
+from gateway.part import ALIVE_S, REFUSED, REPLACED, SERVING, Part, kept
 from gateway.scrape import Folder
 from gateway.systemd import Service
 from gateway.tasks import Owner
@@ -87,6 +87,7 @@ class Parent:
         self._slots: dict[int, Worker] = {}
         self._changing = asyncio.Lock()  # of one slot: a roll and a replacement must not both fill it
         self._rolling = asyncio.Lock()
+        self._burying = asyncio.Lock()  # the parent's figures have one draft
         self._reload_waits = False  # one that waits will read what is newest: more of them would roll for nothing
         self._is_refused = False  # the last reload, as the next workers have to say, too
         self._folder = Folder(Path(config.server.state_dir) / FOLDER / str(os.getpid()))
@@ -185,7 +186,7 @@ class Parent:
             self._slots[worker.slot] = worker
             worker.came_up.set_result(True)
             await listen(worker, reader)
-        status = await worker.process.wait()
+        status = await _end_of(worker)
         if not worker.came_up.done():
             worker.came_up.set_result(False)
         worker.channel.close()
@@ -198,8 +199,9 @@ class Parent:
                 self._metrics.lost[worker.loss].inc()
                 self._chores.start(self._replace(worker), f"slot {worker.slot}")
         try:  # last: nobody who serves depends on a disk
-            await asyncio.to_thread(self._folder.bury, str(worker.pid))
-            await asyncio.to_thread(self._folder.write, PARENT, list(self._metrics.collect()))
+            async with self._burying:
+                await asyncio.to_thread(self._folder.bury, str(worker.pid))
+                await asyncio.to_thread(self._folder.write, PARENT, list(self._metrics.collect()))
         except (OSError, ValueError) as fault:
             log.error("figures_lost", extra={"pid": worker.pid, "fault": str(fault)})  # noqa: TRY400
 
@@ -283,22 +285,39 @@ class Parent:
             worker.channel.write(REFUSED)
 
 
+async def _end_of(worker: Worker) -> int:
+    """Its exit status. One that closed its channel, and does not end in the time that a stop may take, is made to."""
+    if worker.came_up.done():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(worker.stop_s):
+                return await worker.process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            worker.process.kill()
+    return await worker.process.wait()
+
+
 async def listen(worker: Worker, reader: asyncio.StreamReader) -> None:
-    """Until its end of the channel is closed; whoever falls silent before is made to end."""
-    try:
-        while True:
-            async with asyncio.timeout(SILENT_S):
+    """Until its end of the channel is closed; whoever falls silent before is made to end.
+
+    Silence is counted in short waits: while this process, or the machine, stood still it heard nobody.
+    """
+    silent_s, wait_s = 0.0, min(ALIVE_S, SILENT_S / 4)
+    while silent_s < SILENT_S:
+        try:
+            async with asyncio.timeout(wait_s):
                 if not await reader.readline():
                     return
-    except TimeoutError:
-        log.error("worker_hung", extra={"slot": worker.slot, "pid": worker.pid, "silent_s": SILENT_S})  # noqa: TRY400
-        worker.loss = Loss.HUNG
-        with contextlib.suppress(ProcessLookupError):
-            worker.process.send_signal(signal.SIGABRT)  # `faulthandler` says where it stood
-            await asyncio.sleep(DUMP_S)
-            worker.process.kill()  # also one that is stopped
-    except OSError:
-        pass  # killed before it had read all: its end all the same
+            silent_s = 0.0
+        except TimeoutError:
+            silent_s += wait_s
+        except OSError:
+            return  # killed before it had read all: its end all the same
+    worker.loss = Loss.HUNG
+    with contextlib.suppress(ProcessLookupError):
+        worker.process.send_signal(signal.SIGABRT)  # `faulthandler` says where it stood
+        log.error("worker_hung", extra={"slot": worker.slot, "pid": worker.pid, "silent_s": SILENT_S})
+        await asyncio.sleep(DUMP_S)
+        worker.process.kill()  # also one that is stopped
 
 
 def _fixed_faults(before: Config, after: Config) -> list[str]:

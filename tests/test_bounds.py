@@ -48,7 +48,7 @@ WAITS = {
     "workers.py _start: gather": "READY_S",
     "workers.py _watch: readline": "its first word: READY_S; its end: it is made to; a disk",
     "workers.py _watch: to_thread": "its first word: READY_S; its end: it is made to; a disk",
-    "workers.py _watch: wait": "its first word: READY_S; its end: it is made to; a disk",
+    "workers.py _end_of: wait": "its first word: READY_S; its end: it is made to; a disk",
     "workers.py run: gather": "a signal; and workers that are made to stop",
     "workers.py run: get": "a signal; and workers that are made to stop",
 }
@@ -66,6 +66,7 @@ GROWS = {
     "rules/routes.py readings": "the readings of one target",
     "rules/audit.py merge": "the records it is asked to judge: a command",
     "rules/fairness.py __init__": "the records it is asked to judge: a command",
+    "rules/fairness.py _begin": "the same",
     "web/backend.py __init__": "the share's limit",
     "web/exchange.py __init__": "requests in flight",
     "web/pool.py __init__": "links that were in flight at once",

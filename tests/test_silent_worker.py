@@ -7,6 +7,7 @@ import contextlib
 import signal
 import socket
 import sys
+import time
 
 import pytest
 
@@ -38,6 +39,30 @@ async def test_a_worker_that_falls_silent_is_ended(monkeypatch: pytest.MonkeyPat
         listening.cancel()
         with contextlib.suppress(ProcessLookupError):
             process.kill()
+        await process.wait()
+        writer.close()
+        theirs.close()
+
+
+async def test_a_parent_that_stood_still_ends_nobody_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise 11: stopped, paused with its machine, or held up by its log, it wakes up with all workers overdue at once."""
+    monkeypatch.setattr(workers, "SILENT_S", 0.8)
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", "import time; time.sleep(60)")
+    worker = workers.Worker(0, process, writer, 0.0, 0.0, asyncio.get_running_loop().create_future())
+    listening = asyncio.ensure_future(workers.listen(worker, reader))
+    try:
+        for _ in range(3):
+            await asyncio.sleep(0.1)
+            theirs.send(ALIVE)
+            time.sleep(1.5)  # noqa: ASYNC251 - that is the fault
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.1)
+        assert (process.returncode, worker.loss, listening.done()) == (None, Loss.DIED, False)
+    finally:
+        listening.cancel()
+        process.kill()
         await process.wait()
         writer.close()
         theirs.close()

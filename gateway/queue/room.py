@@ -355,7 +355,7 @@ class RoomQueue:
         try:
             answer = await call
         except Unreachable as fault:
-            self.is_reachable = isinstance(fault, Crowded)
+            self.is_reachable &= isinstance(fault, Crowded)  # who was not asked says nothing of Redis
             self.needs_heal = self.needs_heal or isinstance(fault, Unknown)
             raise
         self.is_reachable = True

@@ -87,7 +87,10 @@ def entered(event: Event) -> tuple[str, ...]:
 
 def instant(at_us: int) -> str:
     """Redis' time as RFC 3339 in UTC, to the microsecond."""
-    at = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=at_us)
+    try:
+        at = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=at_us)
+    except OverflowError:
+        return f"{at_us} us"
     return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 

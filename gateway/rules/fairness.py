@@ -68,7 +68,8 @@ class Order:
         for name in ("gone", "left", "absent"):
             for one in event.ids.get(name, ()):
                 self._leave_door(one)
-        if removed := set(event.lists.get("removed", ())):
+        # One that is replaced stands at the door by its older number from its next call on, and is not told of as come.
+        if removed := {*event.lists.get("removed", ()), *event.lists.get("replaced", ())}:
             for one in [one for one, (number, _) in self._at_door.items() if number in removed]:
                 self._leave_door(one)
 
@@ -135,7 +136,8 @@ class Place:
 
     def __init__(self) -> None:
         self._epoch, self._next = 0, 0
-        self._spent: set[int] = set()
+        self._spent: set[int] = set()  # as far as Redis knows it
+        self._used: set[int] = set()  # entered with: once, whatever Redis lost
         self._number: dict[str, int] = {}  # id -> where it stands
         self._holder: dict[int, str] = {}  # number -> whose it is, as long as it stands
         self._inside: dict[str, int] = {}  # id -> until when its slot lasts for certain
@@ -157,9 +159,13 @@ class Place:
             self._inside = {}
         self._number = {}
         if event.epoch != self._epoch:
-            self._epoch, self._spent, self._holder = event.epoch, set(), {}
+            self._epoch, self._spent, self._used, self._holder = event.epoch, set(), set(), {}
             self._next = self._next if event.kind == "reset" else 0
         if event.kind == "heal":
+            if event.figures[
+                "lost"
+            ]:  # what was spent comes back with `respend`; until then an old ticket may be seated
+                self._spent = set()
             if event.figures["next"] < self._next:
                 yield f"numbers go on at {event.figures['next']}, though {self._next - 1} was given"
             self._next = max(self._next, event.figures["next"])
@@ -202,11 +208,12 @@ class Place:
         places = event.lists["entered"] if event.kind == "claim" else event.lists["places"]
         for one, place, ticket in zip(ids, places, event.lists.get("tickets", none), strict=True):
             for number in sorted({place, ticket} - {0}):
-                if number in self._spent:
+                if number in self._spent or number in self._used:
                     yield f"number {number} is used a second time"
                 if self._holder.get(number, one) != one:
                     yield f"number {number} is used by another than its holder"
                 self._spend(number)
+                self._used.add(number)
             if self._inside.get(one, 0) > event.clock_us:
                 yield f"visitor {one} enters again while its slot lasts"
             self._number.pop(one, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 import waitroom_ui
+from gateway.web.ready import Ready
 
 NO_STORE: Final = "no-store"
 NOSNIFF: Final = ("X-Content-Type-Options", "nosniff")  # on every answer of ours: what it is called is what it is
@@ -85,3 +87,20 @@ def empty(status: int = 204, headers: Mapping[str, str] | CIMultiDict[str] | Non
     merged.setdefault("Cache-Control", NO_STORE)
     merged.setdefault(*NOSNIFF)
     return web.Response(status=status, headers=merged)
+
+
+def refusal(status: int) -> web.Response:
+    """A short answer to what is no proper request; it quotes nothing and ends the connection."""
+    headers = {"Server": "waitroom", "Cache-Control": NO_STORE} | dict((NOSNIFF,))
+    response = web.Response(status=status, text=f"{status} {HTTPStatus(status).phrase}\n", headers=headers)
+    response.force_close()
+    return response
+
+
+def unheard_of() -> Ready:
+    """The same in HTTP/1.1: aiohttp would answer HTTP/2.0 or 0.9 in a version that it does not speak."""
+    fields = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": NO_STORE} | dict((NOSNIFF,))
+    lines = ["HTTP/1.1 400 Bad Request", "Server: waitroom", *(f"{name}: {value}" for name, value in fields.items())]
+    answer = Ready("\r\n".join([*lines, "Content-Length: 16", ""]).encode(), b"400 Bad Request\n")
+    answer.close_after()
+    return answer

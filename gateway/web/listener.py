@@ -13,7 +13,6 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from http import HTTPStatus
 from itertools import chain, islice
 from typing import Final, cast
 
@@ -23,6 +22,7 @@ from aiohttp.http_exceptions import LineTooLong
 from gateway.errors import StartError
 from gateway.rules.framing import VERSIONS, framing_fault
 from gateway.rules.head import Boundary, Whereabouts, is_whole_post
+from gateway.web import answers
 from gateway.web.endings import Endings, Parsed, body_bytes_of, unseen
 from gateway.web.ready import Ready
 from gateway.web.turns import Flow, Turns
@@ -32,6 +32,7 @@ log = logging.getLogger("waitroom")
 CLOSE_S: Final = 10.0  # what is in flight when the listening sockets close may take this long
 # Who was accepted a moment before the end has not been heard yet; closing on what is on its way would be a reset.
 FIRST_ASKED_S: Final = 0.5
+LAST: Final = b"\r\nConnection: close\r\n\r\n"
 FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Express = Callable[[bytes], bytes | None]  # a whole request in, its whole answer out; None: the handler knows
@@ -135,9 +136,9 @@ class Listener:
         raw_headers = request.raw_headers
         if (fault := framing_fault(request.version, raw_headers)) is not None:
             log.debug("request_refused", extra={"fault": fault})
-            return refusal(400) if request.version in VERSIONS else unheard_of()
+            return answers.refusal(400) if request.version in VERSIONS else answers.unheard_of()
         if sum(map(len, chain.from_iterable(raw_headers))) > self.limits.header_bytes_max:
-            return refusal(431)
+            return answers.refusal(431)
         response = await self._handler(request)
         if isinstance(response, Ready):
             if self.is_lame_duck:
@@ -148,22 +149,6 @@ class Listener:
             if self.is_lame_duck or request.method == "CONNECT":
                 response.force_close()
         return response
-
-
-def refusal(status: int) -> web.Response:
-    """A short answer to what is no proper request; it quotes nothing and ends the connection."""
-    headers = {"Server": "waitroom", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-    response = web.Response(status=status, text=f"{status} {HTTPStatus(status).phrase}\n", headers=headers)
-    response.force_close()
-    return response
-
-
-def unheard_of() -> Ready:
-    """The same in HTTP/1.1: aiohttp would answer HTTP/2.0 or 0.9 in a version that it does not speak."""
-    head = b"HTTP/1.1 400 Bad Request\r\nServer: waitroom\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    answer = Ready(head + b"Content-Length: 16\r\n", b"400 Bad Request\n")
-    answer.close_after()
-    return answer
 
 
 class Connection(web.RequestHandler):
@@ -238,19 +223,26 @@ class Connection(web.RequestHandler):
         turns = self._turns
         if turns is not None and (turns.is_beyond() or self._flow is not None) and data:
             if self._flow is not None:  # what comes meanwhile is of the same request, or behind it
-                if not turns.add(self._flow, self, data):
+                if turns.is_full(len(data)):
+                    self.go_on(turns.forget(self._flow, self) + data)
+                elif not turns.add(self._flow, self, data):
                     self._pause_transport_reading()
                 return
             if self._is_new or self._is_answered or self.is_waiting():
                 self._flow = turns.hold(self, data)
-                if self._flow is not None:
+                if self._flow is not None:  # it has asked: the time of an idle connection begins anew
+                    self._next_keepalive_close_time = self._loop.time() + self._limits.idle_timeout_s
                     return
         self._receive(data)
 
     def go_on(self, data: bytes) -> None:
         """Its turn has come (`Turns`)."""
         self._end_hold()
-        self._receive(data)
+        try:
+            self._receive(data)
+        except BaseException:  # as the loop ends a connection whose protocol fails
+            cut(self.transport)
+            raise
 
     def refuse(self, data: bytes, answer: bytes) -> None:
         """Answer a request that was held back without looking at it; the next one is found only where this one surely ends."""
@@ -258,10 +250,11 @@ class Connection(web.RequestHandler):
         transport = self.transport
         if transport is None or transport.is_closing():
             return
-        transport.write(answer)
-        self._next_keepalive_close_time = self._loop.time() + self._limits.idle_timeout_s
         is_sure = self._boundary.at is Whereabouts.BETWEEN and is_whole_post(data)
-        if not is_sure or self._paused or self._listener.is_lame_duck:
+        is_last = not is_sure or self._paused or self._listener.is_lame_duck
+        transport.write(answer.replace(b"\r\n\r\n", LAST, 1) if is_last else answer)
+        self._next_keepalive_close_time = self._loop.time() + self._limits.idle_timeout_s
+        if is_last:
             self.force_close()
 
     def _end_hold(self) -> None:
@@ -385,7 +378,7 @@ class Connection(web.RequestHandler):
             log.error("request_failed", extra={"status": status}, exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun: another one would land inside it")
-        return refusal(431 if isinstance(exc, LineTooLong) else status)
+        return answers.refusal(431 if isinstance(exc, LineTooLong) else status)
 
 
 def cut(transport: asyncio.Transport | None) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final
 
-from gateway.rules.routes import Ours, Protected, Routes
+from gateway.rules.routes import Ours, Protected, Routes, is_plain
 from gateway.web.desk import Desk
 from gateway.web.ready import ReadyHead
 from gateway.web.reply import full_problem
@@ -19,7 +19,7 @@ from gateway.web.turns import Flow
 
 TARGETS_MAX: Final = 2048  # remembered with what they lead to: 1 MiB at most
 KEY_BYTES_MAX: Final = 512
-_HOST: Final = re.compile(rb"\r\nhost:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.I)
+_HOST: Final = re.compile(rb"\r\nhost:([^\r\n]*+)\r\n", re.I)  # possessive: a long line costs its length, once
 _ADMISSION: Final = b"waitroom-admission"  # the header and, with the room's id after it, the cookie
 # A join that brings one of these is no newcomer's, or wants a page for an answer.
 _NO_NEWCOMER: Final = (b"waitroom-ticket", _ADMISSION, b"text/html")
@@ -38,7 +38,7 @@ class RoomFlows:
 
         def refusal(data: bytes) -> bytes | None:
             folded = data.lower()
-            if any(mark in folded for mark in _NO_NEWCOMER):
+            if b"\r\n\r\n" not in data or any(mark in folded for mark in _NO_NEWCOMER):
                 return None
             on_shed()
             return head.of(len(body), desk.queue.clock.now_s()) + b"\r\n" + body
@@ -53,7 +53,9 @@ class Sorting:
     def __init__(self, routes: Routes, desks: Mapping[str, Desk], on_shed: Callable[[str], None]) -> None:
         self._routes = routes
         self.other = Flow("not protected")
-        self.untold = Flow("untold")  # no whole head: its beginning, its rest, or none at all
+        self.untold = Flow(
+            "untold"
+        )  # no whole head (its beginning, its rest, none at all), or an odd target: dear to judge
         self.rooms = {room: RoomFlows(desk, lambda room=room: on_shed(room)) for room, desk in desks.items()}  # type: ignore[misc]
         self._lines: dict[bytes, Flow] = {}
         for room, flows in self.rooms.items():
@@ -68,25 +70,30 @@ class Sorting:
         self._remembered = lru_cache(TARGETS_MAX)(self._judged)
 
     def flow_of(self, data: bytes) -> Flow:
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            return self.untold
         line = data[: data.find(b"\r\n")]
         flow = self._lines.get(line)
         if flow is not None:
             return flow
-        end = data.find(b"\r\n\r\n")
-        host = _HOST.search(data, 0, end + 2) if end >= 0 else None
+        host = _HOST.search(data, 0, end + 2)
         if host is None:
             return self.untold
-        is_short = len(line) + len(host[1]) <= KEY_BYTES_MAX
-        room = (self._remembered if is_short else self._judged)(line, host[1])
+        head, name = line.partition(b"?")[0], host[1].strip(b" \t")
+        method, _, rest = head.partition(b" ")
+        target = rest.partition(b" ")[0].decode("latin-1")
+        if len(head) + len(name) > KEY_BYTES_MAX or not is_plain(target):
+            return self.untold
+        room = self._remembered(method, target, name)
         if room is None:
             return self.other
         flows = self.rooms[room]
         return flows.inside if _ADMISSION in data[:end].lower() else flows.crowd
 
-    def _judged(self, line: bytes, host: bytes) -> str | None:
+    def _judged(self, method: bytes, target: str, host: bytes) -> str | None:
         """The room whose request this is."""
-        method, _, target = line.rpartition(b" ")[0].partition(b" ")
-        match self._routes.match(host.decode("latin-1"), target.decode("latin-1"), method.decode("latin-1")):
+        match self._routes.match(host.decode("latin-1"), target, method.decode("latin-1")):
             case Protected(room):
                 return room.id
             case Ours(rest):

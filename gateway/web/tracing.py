@@ -45,12 +45,12 @@ class Tracer:
     def __init__(self, share: float) -> None:
         endpoint = _endpoint()
         resource = Resource({"service.name": "waitroom", "process.pid": os.getpid()})
-        self._provider = TracerProvider(
-            ParentBased(TraceIdRatioBased(share)),
-            resource.merge(OTELResourceDetector().detect()),
-            shutdown_on_exit=False,  # it would wait half a minute for a collector that has gone
-        )
         try:
+            self._provider = TracerProvider(
+                ParentBased(TraceIdRatioBased(share)),
+                resource.merge(OTELResourceDetector().detect()),
+                shutdown_on_exit=False,  # it would wait half a minute for a collector that has gone
+            )
             self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         except ValueError as fault:
             raise StartError(f"OpenTelemetry's variables (OTEL_...): {fault}") from None
@@ -69,7 +69,8 @@ class Tracer:
             "url.path": path,
         }
         with self._tracer.start_as_current_span(method_of(request), parent, SpanKind.SERVER, attributes):
-            request[access.TRACE] = carried()["traceparent"]
+            if mine := carried().get("traceparent"):  # none where OTEL_SDK_DISABLED is set
+                request[access.TRACE] = mine
             yield
 
     @contextmanager
@@ -80,7 +81,9 @@ class Tracer:
         if plan.room is not None:
             attributes["waitroom.room"] = plan.room
         with self._tracer.start_as_current_span(method, None, SpanKind.CLIENT, attributes):
-            named = carried()
+            if not (named := carried()):
+                yield plan
+                return
             ours: list[Header] = [(name.encode(), named.get(name, "").encode()) for name in _FORMAT.fields]
             yield plan._replace(replaced=(*plan.replaced, *ours))
 

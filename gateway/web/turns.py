@@ -104,7 +104,7 @@ class Turns:
                 if self._rotation:
                     self._others_until_s = self._now_s() + OTHERS_S
                 return None
-        if self._bytes + len(data) > BYTES_MAX:
+        if len(data) > ONE_BYTES_MAX or self.is_full(len(data)):
             return None
         if not flow.held:
             self._rotation.append(flow)
@@ -112,17 +112,23 @@ class Turns:
         self._bytes += len(data)
         return flow
 
+    def is_full(self, more: int) -> bool:
+        """Whether so many bytes more are too many to keep: they begin at once."""
+        return self._bytes + more > BYTES_MAX
+
     def add(self, flow: Flow, one: Held, data: bytes) -> bool:
         """More came of a request that is held back; whether its connection may go on reading meanwhile."""
         whole = flow.held[one] = flow.held[one] + data
         self._bytes += len(data)
-        return len(whole) <= ONE_BYTES_MAX and self._bytes <= BYTES_MAX
+        return len(whole) <= ONE_BYTES_MAX
 
-    def forget(self, flow: Flow, one: Held) -> None:
-        """Its client has gone."""
-        self._bytes -= len(flow.held.pop(one))
-        if not flow.held:
+    def forget(self, flow: Flow, one: Held) -> bytes:
+        """Its client has gone, or it begins now; what was kept of it."""
+        data = flow.held.pop(one, b"")
+        self._bytes -= len(data)
+        if not flow.held and flow in self._rotation:
             self._rotation.remove(flow)
+        return data
 
     def _begin(self) -> None:
         """One turn's part of what is held back."""

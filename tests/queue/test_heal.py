@@ -171,6 +171,25 @@ async def test_who_read_a_board_before_the_first_join_gives_no_number_again(scen
     assert (await scene.join(3))[0].number >= GAP
 
 
+async def test_a_server_that_is_behind_on_events_is_not_whole(make_scene: Callable[..., Scene]) -> None:
+    """Promises 2 and 4: who heals second knows of instant entries that the first, with no memory, did not: they count, and
+    no event's number is told again."""
+    scene = make_scene(gateways=2, active_max=5, session_s=60)
+    await scene.open()
+    for visitor in range(1, 5):
+        await scene.run(0.5)
+        assert (await scene.store.enter([Contact(ident(visitor))]))[0].code is Code.ADMITTED
+    memory = Memory(clock_us=(await scene.census()).clock, active=4, events=scene.store.newest_event)
+    assert memory.events >= 4
+    await scene.erase()
+    assert await scene.stores[1].heal(Memory(), scene.record(0)) is Healing.MADE
+    await scene.run(0.2)
+    assert await scene.store.heal(memory, scene.record(1)) is Healing.HEALED
+    assert (await scene.census()).active == 4
+    assert scene.store.newest_event > memory.events
+    assert await scene.store.heal(memory, scene.record(1)) is None, "whole, now that it was told"
+
+
 async def test_spent_stays_spent_whoever_comes_first(scene: Scene) -> None:
     """Promise 4: a ticket that entered before the loss is refused, also when it came back before the spent bits did."""
     await called(scene, 4)

@@ -262,6 +262,17 @@ def test_the_lowest_at_the_door_enters_first() -> None:
     assert record.broken() == [3]
 
 
+def test_who_is_replaced_at_the_door_stands_there_no_more_by_that_number() -> None:
+    """Promise 3: its older ticket goes on from its next call, of which nobody is told as come."""
+    record = Record()
+    crowded(record, 9)
+    record.claim(arrived=[5])
+    record.tell("join", seated=[20], seated_ids=[5], replaced=[5])
+    record.wait(0.1)
+    record.claim(6)
+    assert 3 not in record.broken()
+
+
 def test_only_a_claim_that_nobody_tries_may_be_overtaken() -> None:
     """Promise 3: half a second after it came at the earliest; who withdrew is not overtaken."""
     for wait_s, broken in ((0.4, [3]), (0.6, [])):
@@ -351,6 +362,21 @@ def test_an_older_ticket_takes_the_place_and_the_newer_number_is_used_up() -> No
     record.tell("join", first=10_005, seated=[2], seated_ids=[2], replaced=[10_004])
     assert record.broken() == []
     record.claim(10_004, arrived=[], entered_ids=[2])
+    assert 4 in record.broken()
+
+
+def test_an_old_ticket_may_be_seated_before_its_use_is_known_again_and_never_used() -> None:
+    """Promise 4: after a loss each gateway tells which numbers were spent, the first of them a moment before the others."""
+    record = Record()
+    crowded(record, 9)
+    record.claim(1)
+    before = record.seq
+    record.seq += 10_000
+    record.made(known=before, lost=1, next=20_000, passed=9)
+    record.tell("join", seated=[1], seated_ids=[1])
+    assert record.broken() == []
+    record.wait(130)
+    record.claim(1)
     assert 4 in record.broken()
 
 

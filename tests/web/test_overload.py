@@ -214,7 +214,8 @@ async def test_a_connection_goes_on_only_after_a_join_that_surely_ended(
     for odd in (join(room.id, "k" * 32)[:-1], join(room.id, "k" * 32) + inner, join(room.id, "k", b"Expect: x\r\n")):
         peer = await connect(house)
         await peer.send(odd)
-        assert (await peer.rest()).count(b"HTTP/1.1 ") == 1
+        rest = await peer.rest()
+        assert (rest.count(b"HTTP/1.1 "), rest.count(b"\r\nConnection: close\r\n")) == (1, 1)
     assert house.bank.requests == []
 
 

@@ -211,6 +211,11 @@ async def test_a_collector_that_has_gone_harms_nobody(
             "grpc://x",
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=grpc://x: allowed: a URL",
         ),
+        (
+            "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+            "x",
+            "OpenTelemetry's variables (OTEL_...): OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+        ),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "-1", "OpenTelemetry's variables (OTEL_...): max_queue_size must be"),
     ],
 )
@@ -220,6 +225,17 @@ def test_variables_that_cannot_be_used_are_told_before_the_start(
     monkeypatch.setenv(name, value)
     with pytest.raises(StartError, match=re.escape(told)):
         Tracer(1.0)
+
+
+async def test_the_librarys_own_switch_turns_spans_off_and_nothing_else(
+    open_house: OpenHouse, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    house = await open_house(protecting("switched"), traces=1.0)
+    assert (await house.visitor().get("/free", WANTED)).status == 200
+    assert {name: house.bank.last[name] for name in WANTED} == WANTED
+    await house.close()
+    assert collector.spans == []
 
 
 async def test_without_a_share_no_span_is_made_and_traces_pass_unchanged(

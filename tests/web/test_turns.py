@@ -230,13 +230,21 @@ def test_the_rest_of_a_request_is_added_to_it(loop: Loop) -> None:
 def test_bytes_held_back_are_bounded(loop: Loop) -> None:
     """Beyond the bound requests begin, as they would have without anybody who holds them back."""
     *_, last = loop.ask(CROWD, TURN_MAX + AT_ONCE_MAX + 1)
-    more = bytes(BYTES_MAX)
     assert last.flow is not None
-    assert not loop.turns.add(last.flow, last, more), "and it is read no further"
+    assert loop.turns.is_full(BYTES_MAX)
+    assert not loop.turns.is_full(turns.ONE_BYTES_MAX)
+    more = bytes(BYTES_MAX - len(last.bytes_of))
+    loop.turns.add(last.flow, last, more)
+    assert loop.turns.is_full(1)
     assert fates(loop.ask(CROWD, 10)) == {"begun": 10}
-    last.bytes_of += more
-    loop.next_turn()
-    assert last.fate == ["begun"]
+    assert loop.turns.forget(last.flow, last) == last.bytes_of + more
+    assert not loop.turns.is_full(BYTES_MAX)
+
+
+def test_what_begins_with_more_than_is_kept_of_one_begins_at_once(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One read may bring that much."""
+    monkeypatch.setattr(turns, "ONE_BYTES_MAX", len(CROWD) - 1)
+    assert fates(loop.ask(CROWD, 100)) == {"begun": 100}
 
 
 def test_one_that_fails_does_not_end_the_turns_of_the_others(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:

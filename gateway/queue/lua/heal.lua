@@ -19,7 +19,8 @@ local proven = math.max(1, is_holding and p.proven or p.next)
 local is_raised = is_later or (k.highest >= proven) or k.passed > p.passed
 local told = math.max(is_holding and p.told or 0, active_count(p)) -- what was told before may have ended meanwhile
 local is_more = is_holding and (k.active > told or (k.clock > 0 and k.passed >= p.passed and k.places > p.reseat_goal))
-local is_whole, reported = not (is_new or is_moved or is_raised or is_newer or is_more), is_newer and 0 or s.reported
+local is_behind = k.events >= math.max(1, math.abs(p.event)) -- events were told whose numbers this server would give again
+local is_whole, reported = not (is_new or is_moved or is_raised or is_newer or is_more or is_behind), is_newer and 0 or s.reported
 begin_writes(); call('HSET', PACE, 'run', run)
 if is_newer then
   call('HSET', SETTINGS, 'version', math.max(1, k.version), 'base', ARGV[13], 'overrides', ARGV[14], unpack(ARGV, 15)); call('HDEL', SETTINGS, 'reported') -- it was about the stock of older settings

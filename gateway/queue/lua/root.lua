@@ -86,7 +86,7 @@ end
 -- Cuts the oldest off the record where it takes more than `s.audit` bytes: whole nodes of the stream, of 4 KiB or an event each. Where
 -- MEMORY is forbidden an event counts as 256 bytes.
 local function trim_record(s)
-  local length, used = redis.pcall('XLEN', AUDIT), redis.pcall('MEMORY', 'USAGE', AUDIT)
+  local length, used = redis.pcall('XLEN', AUDIT), redis.pcall('MEMORY', 'USAGE', AUDIT, 'SAMPLES', 8000)
   if type(length) == 'table' then return end
   if type(used) ~= 'number' then used = 256 * length end
   if used > s.audit then redis.pcall('XTRIM', AUDIT, 'MAXLEN', '~', math.floor(length * s.audit / used)) end

@@ -69,6 +69,9 @@ class Course:
     watch: LeaseWatch
     owner: Owner
     cap: int = MANY
+    aside: int = (
+        0  # claims that stood at a gateway which nobody tried them from: overtaken by design, and told by the record
+    )
     insiders: list[Reader] = field(default_factory=list)
     strangers: list[Reader] = field(default_factory=list)
     passers_by: list[Reader] = field(default_factory=list)
@@ -243,7 +246,7 @@ async def order_is_kept(course: Course, ledger: Ledger, entered: set[bytes]) -> 
         ledger.check(5, f"heard from and not in the queue, {room}", len(by_place), away)
     passes = [one.passed_door for one in course.journeys if one.passed_door is not None]
     overtaken = overtaken_at_door(passes, 0.25 + course.crowd.lag_max_s)
-    allowed = int(len(passes) * DOOR_SHARE)
+    allowed = int(len(passes) * DOOR_SHARE) + course.aside
     ledger.check(3, f"overtaken at the door, beyond {DOOR_SHARE:.0%}", len(passes), range(max(0, overtaken - allowed)))
 
 

@@ -17,9 +17,8 @@ if is_new then k.highest = math.max(k.highest, call('ZRANGE', QUEUE, -1, -1, 'WI
 -- Raised: numbers were given, or passed, that this server does not know. `proven` is where a gap of this hold began.
 local proven = math.max(1, is_holding and p.proven or p.next)
 local is_raised = is_later or (k.highest >= proven) or k.passed > p.passed
-local told = math.max(is_holding and p.told or 0, active_count(p)) -- what was told before may have ended meanwhile
+local told, is_behind = math.max(is_holding and p.told or 0, active_count(p)), k.events >= math.max(1, math.abs(p.event)) -- who was told of may have left since; events whose numbers this server would give again
 local is_more = is_holding and (k.active > told or (k.clock > 0 and k.passed >= p.passed and k.places > p.reseat_goal))
-local is_behind = k.events >= math.max(1, math.abs(p.event)) -- events were told whose numbers this server would give again
 local is_whole, reported = not (is_new or is_moved or is_raised or is_newer or is_more or is_behind), is_newer and 0 or s.reported
 begin_writes(); call('HSET', PACE, 'run', run)
 if is_newer then

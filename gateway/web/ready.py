@@ -59,6 +59,10 @@ class Ready(web.StreamResponse):
     def keep_alive(self) -> bool:
         return self._is_kept
 
+    @property
+    def status(self) -> int:
+        return int(self._head[9:12])  # "HTTP/1.1 200 ..."
+
     def close_after(self) -> None:
         """The connection ends with this answer."""
         self._is_kept = False

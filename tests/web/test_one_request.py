@@ -116,6 +116,30 @@ async def test_a_line_says_who_asked_what_and_how_it_ended(
     assert "1234" not in caplog.text
 
 
+async def test_joins_claims_pages_and_places_are_logged_and_traced_as_they_were_answered(
+    open_house: OpenHouse, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 8: their heads are made beforehand, and looking at one must not cost its visitor the answer."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    room = protecting("looked")
+    house = await open_house(room, access_log=1.0, traces=0.01)
+    visitor = house.visitor()
+    with caplog.at_level(logging.INFO, "waitroom"):
+        answers = [
+            await visitor.join(room),
+            await visitor.join(room),
+            await visitor.get(f"/_waitroom/{room.id}/status"),
+        ]
+        answers.append(await visitor.enter(room))
+        answers.append(await visitor.get(f"/{room.id}/"))
+        await house.patch(room, paused=True)
+        await house.state("paused", room)
+        answers.append(await house.visitor().open(f"/{room.id}/"))
+    assert [answer.status for answer in answers] == [201, 200, 200, 200, 200, 429]
+    assert {200, 201} <= {line["status"] for line in lines(caplog)}
+    assert not [record for record in caplog.records if record.message == "request_failed"]
+
+
 async def test_a_share_is_drawn_by_lot(open_house: OpenHouse, caplog: pytest.LogCaptureFixture) -> None:
     """Half of 200: between 60 and 140 but for one run in ten million."""
     house = await open_house(protecting("some"), access_log=0.5)
